@@ -1,0 +1,248 @@
+"""The worst perturbation δ of a measurement y for a given reconstruction f, ‖δ‖₂ ≤ ε, and doubts about having found it.
+
+A search by gradients gives a *lower bound* on the worst-case error: it proves that an error is possible, never that a
+larger one is not. Only ``exact_worst_case``, for linear f, is optimal.
+"""
+
+import warnings
+
+import torch
+
+from ir_helpers.checks import check_attack_inputs, check_batch, positive_int, radius_per_sample
+from ir_helpers.doubts import AttackCheck, AttackWarning, find_doubts
+from ir_helpers.trust_region import exact_worst_case
+
+# Step lengths in units of ε: long for half of the search, then shrinking. Compared on eleven linear maps with a known
+# optimum and on a trained network; see the chapter on the worst case for what other rules miss.
+_LONGEST, _SHORTEST = 8.0, 0.05
+# The first search begins close to zero: its first step then follows the gradient at y, which for linear f has the signs
+# of the optimum. From a random point it can end in the local maximum with one sign reversed.
+_NEAR_ZERO = 0.01
+
+__all__ = [
+    "AttackCheck",
+    "AttackWarning",
+    "check_attack",
+    "exact_worst_case",
+    "project",
+    "random_perturbation",
+    "worst_case",
+    "worst_case_image",
+]
+
+
+def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, start=None):
+    """Search δ with ‖δ‖₂ ≤ ε that maximises the error ‖f(y + δ) − x‖₂² of each sample, by projected gradient ascent.
+
+    Each step goes along the normalised gradient g/‖g‖ and projects onto the ball. Steps are 8ε long for the first half
+    of the search, so that they cross the ball, and then shrink to 0.05ε; Nesterov's extrapolation moves along flat
+    directions. The best iterate is kept, not the last. On linear maps the long steps make it an accelerated power
+    iteration, within 0.5 % of the optimum in 50 steps (``tests/test_attacks.py``).
+
+    Parameters
+    ----------
+    reconstruct : callable
+        f, from data (B, \\*data_shape) to images, differentiable, each sample independent of the others in its batch:
+        put a network in evaluation mode.
+    y : torch.Tensor
+        (B, \\*data_shape), the data to perturb.
+    target : torch.Tensor
+        x, of the shape of f(y).
+    radius : float or torch.Tensor
+        ε ≥ 0, one number or one for each sample, shape (B,).
+    steps : int
+        Gradient evaluations for each restart.
+    restarts : int
+        Independent searches, the first from near zero, the others from random points of the sphere; the best δ of each
+        sample is kept.
+    seed : int
+        Seed of the starting points.
+    start : torch.Tensor, optional
+        A δ to begin the first search from, of the shape of y; it is projected onto the ball.
+
+    Returns
+    -------
+    torch.Tensor
+        δ, of the shape of y.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, devices or dtypes do not match, a number is not finite, or ε is negative.
+    """
+    radius = check_attack_inputs(y, target, radius)
+    positive_int("steps", steps), positive_int("restarts", restarts)
+    best, best_error = torch.zeros_like(y), _errors(reconstruct, y.detach(), target).detach()
+    for restart in range(restarts):
+        begin = random_perturbation(y, radius if restart else _NEAR_ZERO * radius, seed=seed + restart)
+        begin = start if start is not None and restart == 0 else begin
+        for delta, error in _ascend(reconstruct, y.detach(), target, radius, steps, project(begin, radius)):
+            better = error > best_error
+            best_error = torch.where(better, error, best_error)
+            best = torch.where(_per_sample(better, y), delta, best)
+    return best
+
+
+def _ascend(reconstruct, y, target, radius, steps, delta):
+    """Yield (δ, error) at each point visited: ``steps`` with a gradient, then the end point."""
+    previous, length = delta, _per_sample(radius, y)
+    for k in range(steps):
+        point = project(delta + k / (k + 2) * (delta - previous), radius).requires_grad_()
+        error = _errors(reconstruct, y + point, target)
+        gradient, point = _gradient(error, point), point.detach()
+        yield point, error.detach()
+        step = _LONGEST * (_SHORTEST / _LONGEST) ** max(0.0, 2 * k / steps - 1) * length
+        previous, delta = delta, project(point + step * _normalised(gradient), radius)
+    yield delta, _errors(reconstruct, y + delta, target).detach()
+
+
+def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0):
+    """Search the perturbation r of the *image*, ‖r‖₂ ≤ ε, that maximises ‖f(A(x + r)) − x‖₂² for each sample.
+
+    In the data this is the perturbation A r: the search is confined to Range(A), and to what ‖r‖ ≤ ε reaches there.
+    Arguments as in ``worst_case``; x has shape (B, \\*A.image_shape), and so has the returned r.
+
+    References
+    ----------
+    V. Antun et al., PNAS 117 (2020), doi:10.1073/pnas.1907377117.
+    """
+    return worst_case(
+        lambda image: reconstruct(A(image)), x, x, radius, steps=steps, restarts=restarts, seed=seed
+    )
+
+
+def check_attack(reconstruct, y, target, delta, *, steps=50, directions=10, seed=0):
+    """Look for reasons to doubt that δ is close to the worst perturbation of its own norm, and warn of each.
+
+    Five questions: is the reconstruction repeatable, does its gradient vanish, does the gradient predict finite
+    differences, does random noise of the same norm do as much harm, and do further steps gain more than 2 %? A search
+    that passes may still have missed the worst case.
+
+    Parameters
+    ----------
+    reconstruct, y, target
+        As in ``worst_case``.
+    delta : torch.Tensor
+        The perturbation found, of the shape of y; its norms set the radius.
+    steps : int
+        The steps of the attack under test; the check continues for twice as many.
+    directions : int
+        Random perturbations to try.
+    seed : int
+        Seed of these.
+
+    Returns
+    -------
+    AttackCheck
+
+    Warns
+    -----
+    AttackWarning
+        One for each doubt.
+
+    References
+    ----------
+    F. Croce and M. Hein, "Reliable evaluation of adversarial robustness", ICML 2020, arXiv:2003.01690.
+    """
+    radius = _norms(delta).reshape(-1)
+    check_attack_inputs(y, target, radius)
+    y, delta = y.detach(), delta.detach()
+    error, again = (_errors(reconstruct, y + delta, target).detach() for _ in range(2))
+    random_error = torch.stack(
+        [
+            _errors(reconstruct, y + random_perturbation(y, radius, seed=seed + k), target).detach()
+            for k in range(directions)
+        ]
+    ).amax(0)
+    longer = worst_case(
+        reconstruct, y, target, radius, steps=2 * positive_int("steps", steps), seed=seed, start=delta
+    )
+    longer_error = _errors(reconstruct, y + longer, target).detach()
+    slopes = [_slopes(reconstruct, y + part * delta, target, delta) for part in (0.0, 1.0)]
+    mismatch = torch.cat(
+        [
+            (slope - difference).abs() / (slope.abs() + difference.abs() + 1e-6 * error.mean())
+            for slope, difference, _ in slopes
+        ]
+    )
+    found = {
+        "error": error.mean().item(),
+        "random_error": random_error.mean().item(),
+        "longer_error": longer_error.mean().item(),
+        "vanishing": torch.stack([size == 0 for _, _, size in slopes]).any(0).double().mean().item(),
+        "slope_mismatch": mismatch.median().item(),
+        "repeat_gap": ((error - again).abs().mean() / error.mean().clamp_min(1e-30)).item(),
+    }
+    doubts = tuple(find_doubts(found))
+    for doubt in doubts:
+        warnings.warn(doubt, AttackWarning, stacklevel=2)
+    return AttackCheck(**found, doubts=doubts)
+
+
+def _slopes(reconstruct, y, target, direction):
+    """Return the error's slope along ``direction`` by the gradient and by central differences, and the gradient's norm."""
+    point = y.clone().requires_grad_()
+    gradient = _gradient(_errors(reconstruct, point, target), point)
+    small = 0.01  # of δ: large against rounding, small against the curvature of a sound network
+    with torch.no_grad():
+        ahead, behind = (_errors(reconstruct, y + sign * small * direction, target) for sign in (1, -1))
+    slope = (gradient * direction).flatten(1).sum(1)
+    return slope, (ahead - behind) / (2 * small), gradient.flatten(1).norm(dim=1)
+
+
+def random_perturbation(y, radius, *, seed=0):
+    """Return δ uniformly distributed on the sphere ‖δ‖₂ = ε, of the shape of y: what chance does, not an adversary."""
+    check_batch("y", y, y.shape[1:])
+    radius = radius_per_sample(radius, y)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
+    return _per_sample(radius, y) * _normalised(direction)
+
+
+def project(delta, radius):
+    """Return the point of the ball ‖δ‖₂ ≤ ε nearest to each δ: δ · min(1, ε / ‖δ‖₂).
+
+    Parameters
+    ----------
+    delta : torch.Tensor
+        (B, ...).
+    radius : float or torch.Tensor
+        ε ≥ 0, or one for each sample.
+    """
+    check_batch("delta", delta, delta.shape[1:])
+    radius = _per_sample(radius_per_sample(radius, delta), delta)
+    return delta * (radius / _norms(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
+
+
+def _errors(reconstruct, y, target):
+    output = reconstruct(y)
+    if output.shape != target.shape:
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}, but reconstruct(y) gave {tuple(output.shape)}"
+        )
+    error = (output - target).square().flatten(1).sum(1)
+    if not torch.isfinite(error.detach()).all():
+        raise ValueError(
+            "reconstruct gave NaN or infinite values for a finite y + delta: nothing can be maximised"
+        )
+    return error
+
+
+def _gradient(error, point):
+    """Return the gradient of the summed errors, zero where f does not depend on its input."""
+    if not error.requires_grad:
+        return torch.zeros_like(point)
+    (gradient,) = torch.autograd.grad(error.sum(), point, allow_unused=True)
+    return torch.zeros_like(point) if gradient is None else gradient
+
+
+def _norms(batch):
+    return _per_sample(batch.flatten(1).norm(dim=1), batch)
+
+
+def _normalised(batch):
+    return batch / _norms(batch).clamp_min(torch.finfo(batch.dtype).tiny)
+
+
+def _per_sample(values, like):
+    return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,84 @@
+"""Checks of arguments, shared by all modules: each error names the argument, what came, and what to pass."""
+
+import math
+
+import numpy as np
+import torch
+
+
+def check_batch(name, values, shape):
+    """Raise unless ``values`` is a finite floating-point tensor of shape (B, \\*shape), B ≥ 1; name it in the error."""
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+        raise TypeError(
+            f"{name} must be a floating-point torch.Tensor, got {kind}: pass torch.as_tensor(..., dtype=torch.float32)"
+        )
+    if values.ndim != len(shape) + 1 or tuple(values.shape[1:]) != tuple(shape) or len(values) == 0:
+        wanted = ", ".join(["B", *map(str, shape)])
+        raise ValueError(f"{name} must have shape ({wanted}) with B ≥ 1, got {tuple(values.shape)}")
+    # A sum is finite if all terms are, short of overflow: one cheap pass, and the exact test only where it fails.
+    detached = values.detach()
+    if not torch.isfinite(detached.sum()) and not torch.isfinite(detached).all():
+        raise ValueError(f"{name} has NaN or infinite values: pass finite numbers")
+
+
+def positive_int(name, value):
+    """Return ``value`` as an int if it is a positive whole number, else raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+def finite(name, value):
+    """Return ``value`` as a float if it is a finite number."""
+    if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def shape_of(name, shape):
+    """Return ``shape`` as a tuple of positive whole numbers."""
+    if not isinstance(shape, (tuple, list, torch.Size)) or len(shape) == 0:
+        raise ValueError(f"{name} must be a tuple of sizes such as (1, 28, 28), got {shape!r}")
+    return tuple(positive_int(name, size) for size in shape)
+
+
+def positive(name, value):
+    """Raise unless ``value`` is a positive finite number."""
+    if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def check_images(estimate, x):
+    """Raise unless x̂ and x are finite batches of one shape."""
+    check_batch("x", x, x.shape[1:] if isinstance(x, torch.Tensor) else ())
+    check_batch("estimate", estimate, tuple(x.shape[1:]))
+    if len(estimate) != len(x):
+        raise ValueError(f"estimate and x must have the same batch size, got {len(estimate)} and {len(x)}")
+
+
+def check_attack_inputs(y, target, radius):
+    """Check the data, the target and the radius of an attack against each other; return the radius, shape (B,)."""
+    check_batch("y", y, y.shape[1:] if isinstance(y, torch.Tensor) else ())
+    check_batch("target", target, target.shape[1:] if isinstance(target, torch.Tensor) else ())
+    if len(y) != len(target):
+        raise ValueError(f"y and target must have the same batch size, got {len(y)} and {len(target)}")
+    if y.dtype != target.dtype or y.device != target.device:
+        raise TypeError(
+            f"y is {y.dtype} on {y.device}, target {target.dtype} on {target.device}: pass target.to(y)"
+        )
+    return radius_per_sample(radius, y)
+
+
+def radius_per_sample(radius, y):
+    """Return the radius as a tensor of shape (B,)."""
+    if not isinstance(radius, (int, float, np.number, torch.Tensor)) or isinstance(radius, bool):
+        raise TypeError(
+            f"radius must be a number or a tensor of shape ({len(y)},), got {type(radius).__name__}"
+        )
+    values = torch.as_tensor(radius, dtype=y.dtype, device=y.device)
+    if values.ndim and tuple(values.shape) != (len(y),):
+        raise ValueError(f"radius must be one number or have shape ({len(y)},), got {tuple(values.shape)}")
+    if not (torch.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"radius must be finite and not negative, got {radius!r}")
+    return values.expand(len(y))

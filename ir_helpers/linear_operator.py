@@ -1,0 +1,116 @@
+"""A linear operator with an exact adjoint that takes part in automatic differentiation."""
+
+import math
+
+import torch
+
+from ir_helpers.backends import apply_linear
+from ir_helpers.checks import check_batch, shape_of
+
+# Above this number of entries a dense copy of a sparse operator (in float64) no longer fits a small laptop.
+_LARGEST_DENSE = 2**27
+
+
+class LinearOperator:
+    """A linear map A from images to data, with its exact adjoint ``A.T``.
+
+    Calling the operator computes y = A x for each image of a batch. The adjoint is also what backward passes use, so
+    gradients through A are exact, to any order. Operators are immutable: ``A.to(...)`` returns a new one.
+
+    Parameters
+    ----------
+    backend : object
+        Has ``forward``, ``adjoint``, ``to`` and ``matrix``, on flattened batches; see ``ir_helpers.backends``.
+    image_shape : tuple of int
+        Shape (C, H, W) of one image x; n = C·H·W.
+    data_shape : tuple of int
+        Shape of one measurement y; its product is m.
+    geometry : ParallelBeam, optional
+        What filtered back-projection needs to know of a scan; None for other operators.
+    """
+
+    def __init__(self, backend, image_shape, data_shape, *, geometry=None):
+        self.backend = backend
+        self.image_shape = shape_of("image_shape", image_shape)
+        self.data_shape = shape_of("data_shape", data_shape)
+        self.geometry = geometry
+        self.T = _Adjoint(self)
+
+    def __call__(self, x):
+        """Return A x, shape (B, \\*data_shape)."""
+        flat = self._checked("x", x, self.image_shape)
+        y = apply_linear(flat, self.backend.forward, self.backend.adjoint)
+        return y.reshape(len(x), *self.data_shape)
+
+    def _adjoint(self, y):
+        flat = self._checked("y", y, self.data_shape)
+        x = apply_linear(flat, self.backend.adjoint, self.backend.forward)
+        return x.reshape(len(y), *self.image_shape)
+
+    def _checked(self, name, values, shape):
+        check_batch(name, values, shape)
+        for kind in ("dtype", "device"):
+            ours, theirs = getattr(self, kind), getattr(values, kind)
+            if ours != theirs:
+                raise TypeError(
+                    f"{name} has {kind} {theirs}, the operator {ours}: pass {name}.to({ours!r}) or A.to(...)"
+                )
+        return values.reshape(len(values), -1)
+
+    @property
+    def dtype(self):
+        """torch.dtype of the data the operator takes and gives."""
+        return self.backend.dtype
+
+    @property
+    def device(self):
+        """torch.device the operator works on."""
+        return self.backend.device
+
+    def to(self, device_or_dtype):
+        """Return the same operator on another device (string or torch.device) or in another floating dtype."""
+        if isinstance(device_or_dtype, torch.dtype) and not device_or_dtype.is_floating_point:
+            raise TypeError(
+                f"dtype must be a floating-point type, got {device_or_dtype}: pass torch.float32 or float64"
+            )
+        moved = self.backend.to(device_or_dtype)
+        if moved is self.backend:
+            return self
+        return LinearOperator(moved, self.image_shape, self.data_shape, geometry=self.geometry)
+
+    def matrix(self):
+        """Return A as an m × n tensor: dense, or sparse CSR for tomography (``.to_dense()`` fills it in)."""
+        return self.backend.matrix()
+
+    def singular_values(self):
+        """Return the min(m, n) singular values S of A in *ascending* order, a float64 tensor on the CPU.
+
+        Computed by a dense SVD in double precision: meant for m·n up to 2²⁷ entries.
+
+        Raises
+        ------
+        ValueError
+            If the matrix is larger than that; ``operator_norm`` still gives the largest singular value.
+        """
+        m, n = math.prod(self.data_shape), math.prod(self.image_shape)
+        if m * n > _LARGEST_DENSE:
+            raise ValueError(
+                f"A is {m} × {n}, too large for a dense SVD: use operator_norm(A) or a smaller geometry"
+            )
+        return torch.linalg.svdvals(self.matrix().to_dense().cpu().double()).flip(0)
+
+    def __repr__(self):
+        return f"LinearOperator({self.image_shape} -> {self.data_shape}, {self.backend}, {self.dtype}, {self.device})"
+
+
+class _Adjoint:
+    """The adjoint of an operator; ``A.T.T is A``."""
+
+    def __init__(self, operator):
+        self.T = operator
+
+    def __call__(self, y):
+        return self.T._adjoint(y)
+
+    def __repr__(self):
+        return f"adjoint of {self.T!r}"

@@ -1,0 +1,132 @@
+"""Numbers over images and attacks: squared error, PSNR, SSIM, and the worst-case error ρ(ε) as a table."""
+
+import numpy as np
+import pandas as pd
+import torch
+from skimage.metrics import structural_similarity
+
+from ir_helpers import attacks
+from ir_helpers.checks import check_images
+
+
+def squared_error(estimate, x):
+    """Return ‖x̂ − x‖₂² for each image, shape (B,)."""
+    check_images(estimate, x)
+    return (estimate - x).square().flatten(1).sum(1)
+
+
+def psnr(estimate, x, *, data_range=1.0):
+    """Return the peak signal-to-noise ratio 10 log₁₀(R² / mean squared error) in dB for each image, shape (B,).
+
+    R is ``data_range``. Equal images give infinity.
+    """
+    check_images(estimate, x)
+    if not data_range > 0:
+        raise ValueError(f"data_range must be positive, got {data_range!r}")
+    return 10 * torch.log10(data_range**2 / (estimate - x).square().flatten(1).mean(1))
+
+
+def ssim(estimate, x, *, data_range=1.0):
+    """Return the structural similarity of each image, shape (B,), with Gaussian weights (σ = 1.5) as in its definition.
+
+    Computed by scikit-image on the CPU; colour channels are averaged.
+
+    References
+    ----------
+    Z. Wang et al., IEEE Trans. Image Process. 13 (2004), doi:10.1109/TIP.2003.819861.
+    """
+    check_images(estimate, x)
+    pairs = zip(estimate.detach().cpu().numpy(), x.detach().cpu().numpy(), strict=True)
+    values = [
+        structural_similarity(
+            a, b, data_range=data_range, channel_axis=0, gaussian_weights=True, use_sample_covariance=False
+        )
+        for a, b in pairs
+    ]
+    return torch.tensor(np.array(values), dtype=x.dtype)
+
+
+def curve(
+    reconstruct, A, x, radii, *, y=None, relative_to=None, steps=100, restarts=1, seed=0, batch_size=256
+):
+    """Measure the worst-case error ρ(ε) = mean over images of max_{‖δ‖₂ ≤ ε} ‖f(y + δ) − x‖₂², one row for each ε.
+
+    The maximum is searched by ``attacks.worst_case``, so every ρ is a lower bound. Radii are taken in ascending order,
+    and one more search starts from the δ found for the radius before, so the table never decreases for want of luck.
+
+    Parameters
+    ----------
+    reconstruct : callable
+        f, from data to images.
+    A : LinearOperator
+    x : torch.Tensor
+        Images, (B, \\*A.image_shape).
+    radii : sequence of float
+        ε ≥ 0, in the units of ‖y‖₂, or of ``relative_to``.
+    y : torch.Tensor, optional
+        The data; None takes the exact data A x.
+    relative_to : torch.Tensor, optional
+        Shape (B,): each sample's radius is ε times its entry, for instance ``A(x).flatten(1).norm(dim=1)`` for radii
+        relative to the data. None: radii are absolute.
+    steps, restarts, seed
+        Of the attack, for each radius.
+    batch_size : int
+        Images attacked at once.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``radius`` (mean ‖δ‖₂ allowed), ``relative_radius`` (mean of it over ‖y‖₂), ``rho``, ``rho_sem`` (its
+        standard error over images), ``psnr`` and ``ssim`` (means under attack), ``images``, ``steps``, ``restarts``.
+    """
+    y = A(x) if y is None else y
+    scale = torch.ones(len(x), dtype=x.dtype, device=x.device) if relative_to is None else relative_to
+    radii = sorted(_checked_radii(radii))
+    check_images(x, x)
+    if tuple(scale.shape) != (len(x),):
+        raise ValueError(f"relative_to must have shape ({len(x)},), got {tuple(scale.shape)}")
+    blocks = [
+        _curve_of_batch(reconstruct, *part, radii, steps, restarts, seed)
+        for part in zip(*(t.split(batch_size) for t in (y, x, scale)), strict=True)
+    ]
+    per_image = pd.concat(blocks)
+    table = per_image.groupby("step").agg(
+        radius=("radius", "mean"),
+        relative_radius=("relative_radius", "mean"),
+        rho=("error", "mean"),
+        rho_sem=("error", "sem"),
+        psnr=("psnr", "mean"),
+        ssim=("ssim", "mean"),
+        images=("error", "size"),
+    )
+    return table.reset_index(drop=True).assign(steps=steps, restarts=restarts)
+
+
+def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
+    """Return one row for each image and radius."""
+    rows, delta, norms = [], torch.zeros_like(y), y.flatten(1).norm(dim=1)
+    for step, radius in enumerate(radii):
+        allowed = radius * scale
+        delta = attacks.worst_case(
+            reconstruct, y, x, allowed, steps=steps, restarts=restarts + 1, seed=seed, start=delta
+        )
+        with torch.no_grad():
+            estimate = reconstruct(y + delta)
+        columns = {
+            "radius": allowed,
+            "relative_radius": allowed / norms,
+            "error": squared_error(estimate, x),
+            "psnr": psnr(estimate, x),
+            "ssim": ssim(estimate, x),
+        }
+        rows.append(
+            pd.DataFrame({k: v.detach().cpu().double().numpy() for k, v in columns.items()}).assign(step=step)
+        )
+    return pd.concat(rows)
+
+
+def _checked_radii(radii):
+    values = [float(r) for r in radii]
+    if not values or not all(np.isfinite(v) and v >= 0 for v in values):
+        raise ValueError(f"radii must be a sequence of finite numbers, none negative, got {radii!r}")
+    return values
