@@ -1,0 +1,78 @@
+"""Explorers: pictures computed beforehand behind a slider, so they work in a static page without a kernel."""
+
+import html
+
+import ipywidgets
+
+from ir_helpers import figures
+
+
+def explorer(frames, values, label, *, start=0, hint="", dpi=90):
+    """Return a slider with one picture for each of its values.
+
+    Parameters
+    ----------
+    frames : sequence of matplotlib.figure.Figure
+        One for each value, all of one size.
+    values : sequence of str
+        What the slider shows.
+    label : str
+        Name of the quantity, such as "ε".
+    start : int
+        Index shown first.
+    hint : str
+        What to try, in a sentence; shown above the slider.
+    dpi : int
+        Resolution of the pictures.
+    """
+    if len(frames) != len(values) or not frames:
+        raise ValueError(
+            f"frames and values must have the same length, at least 1, got {len(frames)} and {len(values)}"
+        )
+    slider, stack = _slider(values, label, start), _stack([_image(f, dpi) for f in frames], start)
+    ipywidgets.jsdlink((slider, "index"), (stack, "selected_index"))
+    return _column(hint, [slider], stack)
+
+
+def explorer_grid(
+    frames, row_values, column_values, row_label, column_label, *, start=(0, 0), hint="", dpi=90
+):
+    """Return two sliders over a grid of pictures, ``frames[i][j]`` for row value i and column value j.
+
+    Arguments as in ``explorer``, one list for each slider.
+    """
+    if len(frames) != len(row_values) or any(len(row) != len(column_values) for row in frames):
+        raise ValueError(
+            f"frames must be {len(row_values)} rows of {len(column_values)} figures, one for each pair of values"
+        )
+    rows, columns = _slider(row_values, row_label, start[0]), _slider(column_values, column_label, start[1])
+    inner = [_stack([_image(f, dpi) for f in row], start[1]) for row in frames]
+    # A page without a kernel can copy a value, not compute with it: so a stack of stacks, each linked to one slider.
+    for stack in inner:
+        ipywidgets.jsdlink((columns, "index"), (stack, "selected_index"))
+    outer = _stack(inner, start[0])
+    ipywidgets.jsdlink((rows, "index"), (outer, "selected_index"))
+    return _column(hint, [rows, columns], outer)
+
+
+def _slider(values, label, start):
+    layout = ipywidgets.Layout(width="min(30em, 100%)")
+    style = {"description_width": "initial"}
+    return ipywidgets.SelectionSlider(
+        options=list(values), index=start, description=label, layout=layout, style=style
+    )
+
+
+def _stack(children, start):
+    return ipywidgets.Stack(children, selected_index=start)
+
+
+def _image(figure, dpi):
+    # 48 colours are enough for greys and a few lines, and keep a page of frames small.
+    picture = figures.png(figure, dpi=dpi, colours=48)
+    return ipywidgets.Image(value=picture, format="png", layout=ipywidgets.Layout(max_width="100%"))
+
+
+def _column(hint, sliders, stack):
+    text = [ipywidgets.HTML(f"<p class='explorer-hint'>{html.escape(hint)}</p>")] if hint else []
+    return ipywidgets.VBox([*text, *sliders, stack]).add_class("explorer")
