@@ -57,7 +57,7 @@ def fbp(A, y, *, window="ramp"):
     Each view is convolved with the ramp filter and smeared back: x = (π / K) Aᵀ(h ∗ y) · N² / N for K views of an N × N
     image on a field of view of side 1. The filter is the discrete Fourier transform of its exact band-limited samples
     h(0) = 1/4, h(k) = −1/(πk)² for odd k, 0 for even k (Kak and Slaney, section 3.3), which keeps the mean value right;
-    |ω| sampled in frequency would not.
+    the ramp sampled in frequency would not.
 
     Parameters
     ----------

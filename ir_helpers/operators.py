@@ -122,7 +122,7 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
         Number of views; data_shape is (1, num_angles, ⌈√2 N⌉).
     backend : {"auto", "matrix", "astra"}
         "matrix" stores A and its transpose as sparse matrices: exact adjoint, fast on batches. "astra" calls ASTRA's
-        own projectors and stores nothing: exact adjoint on the CPU; on a GPU ASTRA's pair matches to about 2e-5 only.
+        own projectors and stores nothing: exact adjoint on the CPU; on a GPU ASTRA's pair is not matched (a gap of about 1e-3).
         "auto" takes the matrix where both copies fit 2 GiB.
     angle_offset : float
         Turns every view by this angle, in radians.
@@ -174,7 +174,7 @@ def from_matrix(matrix, image_shape):
 
 
 def adjoint_gap(A, *, seed=0):
-    """Return the relative error |⟨Au, v⟩ − ⟨u, Aᵀv⟩| / (‖Au‖ ‖v‖) of the adjoint for random u and v.
+    """Return the relative error ``|⟨Au, v⟩ − ⟨u, Aᵀv⟩| / (‖Au‖ ‖v‖)`` of the adjoint for random u and v.
 
     The inner products are summed in double precision, so the gap is that of the operator, not of the test.
     """

@@ -5,6 +5,7 @@ import weakref
 from dataclasses import dataclass
 
 import astra
+import astra.experimental
 import numpy as np
 import torch
 
@@ -64,7 +65,8 @@ class ParallelBeam:
     def batched(self, batch):
         """Return ASTRA's 3-D volume and projection geometries that hold a batch of slices along z."""
         volume = astra.create_vol_geom(self.image_size, self.image_size, batch)
-        flat = astra.create_proj_geom("parallel3d", 1.0, 1.0, batch, self.num_detectors, self.angles)
+        # In 3-D the first row of ASTRA's volume is the lowest y, in 2-D the highest: a reflection, so angles change sign.
+        flat = astra.create_proj_geom("parallel3d", 1.0, 1.0, batch, self.num_detectors, -self.angles)
         return volume, astra.geom_postalignment(flat, (self.axis_shift, 0.0)) if self.axis_shift else flat
 
 
@@ -75,7 +77,7 @@ class AstraBackend:
 
     def __init__(self, geometry, device="cpu"):
         self.geometry = geometry
-        self.device = torch.device(device)
+        self.device = torch.empty(0, device=device).device  # with its index, as tensors carry it
         projector = geometry.projector()
         self._slice = astra.OpTomo(projector)
         weakref.finalize(self, astra.projector.delete, projector)
@@ -118,9 +120,8 @@ class AstraBackend:
             raise TypeError(
                 f'ASTRA works in float32 only, got {device_or_dtype}: make the operator with backend="matrix"'
             )
-        if torch.device(device_or_dtype).type == self.device.type:
-            return self
-        return AstraBackend(self.geometry, device_or_dtype)
+        moved = AstraBackend(self.geometry, device_or_dtype)
+        return self if moved.device == self.device else moved
 
     def __repr__(self):
         return "ASTRA, matrix-free"

@@ -1,0 +1,64 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL  := /bin/bash
+PYTHON ?= python3
+BIN    := $(CURDIR)/.venv/bin
+PY     := $(BIN)/python
+# Pages to run as notebooks: those whose front matter says that they hold code.
+CHAPTERS = $(shell grep -l 'format_name: myst' book/*.md)
+JOBS    ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+# One thread per worker: the workers already fill the cores.
+FAST    := IR_FAST=1 OMP_NUM_THREADS=1 MPLBACKEND=agg
+
+ENVIRONMENT := .venv/.installed
+ASSETS      := _build/assets/.copied
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint format notebooks lab clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run in parallel; unchanged ones come from a cache)
+	@$(PY) book/_tools/build.py --jobs $(JOBS)
+
+test: book notebooks ## unit tests, every chapter as a notebook, then the built pages in a browser
+	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore tests/benchmarks -n $(JOBS)
+	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
+	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
+	$(PY) -m pytest tests/browser
+
+lint: $(ENVIRONMENT) ## style and spelling of code and prose
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# ruff skips Markdown: jupytext hands it the code of each chapter, where a cell may end in the object it shows.
+	$(BIN)/jupytext --quiet --check "$(BIN)/ruff check --config $(CURDIR)/pyproject.toml --ignore B018,B905,E402 {}" $(CHAPTERS)
+	$(BIN)/codespell
+
+format: $(ENVIRONMENT) ## rewrite the Python files in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(ENVIRONMENT) ## write the chapters as .ipynb into _build/notebooks
+	@rm -rf _build/notebooks && mkdir -p _build/notebooks
+	$(BIN)/jupytext --quiet --to ../_build/notebooks//ipynb $(CHAPTERS)
+
+lab: notebooks ## open the chapters in JupyterLab (installs it first)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[lab]'
+	$(BIN)/jupyter lab --notebook-dir=_build/notebooks
+
+clean: ## remove everything that was built (the environment stays)
+	rm -rf _build .pytest_cache .ruff_cache
+
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else \
+	  f"This book needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	[ -x $(PY) ] || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# MathJax and the widget manager travel with the pages, which therefore ask no other host for anything.
+$(ASSETS): book/_vendor/package.json book/_vendor/package-lock.json book/_tools/assets.py | $(ENVIRONMENT)
+	@mkdir -p _build/npm && cp book/_vendor/package.json book/_vendor/package-lock.json _build/npm
+	cd _build/npm && PATH="$(BIN):$$PATH" $(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(PY) book/_tools/assets.py _build/npm/node_modules _build/assets
+	@touch $@

@@ -1,0 +1,242 @@
+"""Images to reconstruct, and (from `ir_helpers.noise`) the noise of real measurements.
+
+The small sets ship with the book. `full=True` reads the larger sets from the folder that the environment
+variable IR_DATA_DIR names. All images are float32 tensors (B, C, H, W) with values in [0, 1].
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ir_helpers import downloads, store
+from ir_helpers.checks import positive_int
+from ir_helpers.noise import HU_MAX, HU_MIN, low_dose, with_noise
+
+__all__ = ["ct_slices", "digits", "ellipses", "faces", "low_dose", "to_hounsfield", "with_noise"]
+
+_WHERE_FROM = {
+    "faces_congress64.npz": (
+        "700 portraits of the US Government Publishing Office, public domain, from the GitHub repository "
+        "Hainish/congress-images-225x275 at 20531e98, cropped to the face and resized to 64x64; arrays "
+        "images (N, 64, 64, 3) uint8 and bioguide (N,)"
+    ),
+    "ct_tcia256.npz": (
+        "376 chest CT slices of 46 patients of The Cancer Imaging Archive (TCGA-LUAD, TCGA-LUSC, "
+        "ACRIN-FLT-Breast, Lung-Fused-CT-Pathology, COVID-19-NY-SBU, RIDER Pilot); get series with the PyPI "
+        "package idc-index; arrays hu (N, 256, 256) int16 in Hounsfield units and patient (N,)"
+    ),
+}
+
+
+def digits(split, *, count=None, full=False):
+    """Return handwritten digits of MNIST.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Parts of MNIST's own two halves: every fifth digit of each, 12,000 and 2,000 digits.
+    count : int, optional
+        Take this many, spread evenly over the split; None takes all.
+    full : bool
+        All 60,000 and 10,000 digits, from `mnist.npz` in the folder IR_DATA_DIR, or downloaded once.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (count, 1, 28, 28), white strokes (1) on black (0).
+
+    Raises
+    ------
+    ValueError
+        If `split` is unknown, or `count` is not between 1 and the number of digits.
+    DataError
+        If a file is missing or altered, or the download fails.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, 1998,
+    doi:10.1109/5.726791.
+    """
+    _check_split(split)
+    if full:
+        arrays = _larger("mnist.npz", otherwise=downloads.fetch_mnist)
+    else:
+        arrays = store.load_arrays("images/digits.npz")
+    images = arrays[f"x_{split}"]
+    return _unit(images[_spread(len(images), count)])[:, None]
+
+
+def faces(split, *, count=None, full=False):
+    """Return portraits, split by person: nobody is in both splits.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        In the order of their ids, every fifth person is for the test.
+    count : int, optional
+        Take this many, spread evenly over the split; None takes all.
+    full : bool
+        False: the 400 grey ORL faces of 40 people, credit AT&T Laboratories Cambridge. True: colour portraits
+        of 700 members of the US Congress, from `faces_congress64.npz` in the folder IR_DATA_DIR.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (count, 1, 64, 64), or (count, 3, 64, 64) with `full`.
+
+    Raises
+    ------
+    ValueError
+        If `split` is unknown, or `count` is not between 1 and the number of faces.
+    DataError
+        If a file is missing or altered.
+
+    References
+    ----------
+    Samaria & Harter, Parameterisation of a stochastic model for human face identification, 1994,
+    doi:10.1109/ACV.1994.341300.
+    """
+    _check_split(split)
+    if full:
+        arrays = _larger("faces_congress64.npz")
+        chosen = _members(arrays["bioguide"], split, count)
+        return _unit(arrays["images"][chosen]).permute(0, 3, 1, 2).contiguous()
+    arrays = store.load_arrays("images/faces.npz")
+    return _unit(arrays["images"][_members(arrays["person"], split, count)])[:, None]
+
+
+def ct_slices(split, *, count=None, full=False):
+    """Return axial slices of chest CT, split by scan or patient.
+
+    x = (clip(h, -1024, 1024) + 1024) / 2048 for a value h in Hounsfield units (HU): vacuum and air are near
+    0, water is 0.5, dense bone reaches 1. Slices are seen from the feet with the front of the body on top.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        In the order of their ids, every fifth scan (`full`: patient) is for the test, beginning with the
+        first.
+    count : int, optional
+        Take this many, spread evenly over the split; None takes all.
+    full : bool
+        False: slices of three scans, coded in steps of 8 HU (the error is at most 4 HU below 1020 HU). True:
+        slices of 46 patients of The Cancer Imaging Archive, from `ct_tcia256.npz` in the folder IR_DATA_DIR.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (count, 1, 256, 256).
+
+    Raises
+    ------
+    ValueError
+        If `split` is unknown, or `count` is not between 1 and the number of slices.
+    DataError
+        If a file is missing or altered.
+    """
+    _check_split(split)
+    if full:
+        arrays = _larger("ct_tcia256.npz")
+        hounsfield = arrays["hu"][_members(arrays["patient"], split, count)]
+    else:
+        arrays = store.load_arrays("images/ct.npz")
+        code = arrays["code"][_members(arrays["scan"], split, count)]
+        hounsfield = arrays["hu_offset"] + arrays["hu_step"] * code.astype(np.int16)
+    clipped = np.clip(hounsfield, HU_MIN, HU_MAX).astype(np.float32)
+    return torch.from_numpy((clipped - np.float32(HU_MIN)) / np.float32(HU_MAX - HU_MIN))[:, None]
+
+
+def to_hounsfield(x):
+    """Return the Hounsfield units h = 2048 x - 1024 of a normalised CT image, see `ct_slices`."""
+    return (HU_MAX - HU_MIN) * x + HU_MIN
+
+
+def ellipses(count, image_size=64, *, seed=0):
+    """Return random phantoms: a large ellipse with five to ten smaller ones that add or take away brightness.
+
+    Sums beyond [0, 1] are cut off. Image i depends on `seed` and i only, so a longer series begins with the
+    shorter one.
+
+    Parameters
+    ----------
+    count : int
+        Number of phantoms.
+    image_size : int
+        Pixels N on a side.
+    seed : int
+        Seed of NumPy's PCG64: the same phantoms on every machine.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (count, 1, N, N).
+
+    Raises
+    ------
+    ValueError
+        If `count` or `image_size` is not a positive int.
+    """
+    count, size = positive_int("count", count), positive_int("image_size", image_size)
+    axis = (np.arange(size) + 0.5) * 2 / size - 1
+    images = np.stack([_phantom(axis, np.random.default_rng([seed, i])) for i in range(count)])
+    return torch.from_numpy(images.clip(0, 1).astype(np.float32))[:, None]
+
+
+def _phantom(axis, rng):
+    """Draw one phantom on the grid axis x axis; the image is 2 wide. The first ellipse is the large one."""
+    small = rng.integers(5, 11)
+    centres = np.vstack([rng.uniform(-0.05, 0.05, (1, 2)), rng.uniform(-0.45, 0.45, (small, 2))])
+    radii = np.vstack([rng.uniform(0.65, 0.9, (1, 2)), rng.uniform(0.05, 0.35, (small, 2))])
+    values = np.append(rng.uniform(0.3, 0.6), rng.uniform(-0.3, 0.4, small))
+    image = np.zeros((len(axis), len(axis)))
+    for (row, column), (a, b), value in zip(centres, radii, values, strict=True):
+        angle = rng.uniform(0, np.pi)
+        down, right = axis[:, None] - row, axis[None, :] - column
+        along = np.cos(angle) * right + np.sin(angle) * down
+        across = np.cos(angle) * down - np.sin(angle) * right
+        image[(along / a) ** 2 + (across / b) ** 2 <= 1] += value
+    return image
+
+
+def _larger(name, otherwise=None):
+    """Read `name` from the folder IR_DATA_DIR; if it is not there, call `otherwise` or say how to get it."""
+    folder = os.environ.get("IR_DATA_DIR")
+    path = Path(folder) / name if folder else None
+    if path is not None and path.is_file():
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    if otherwise is not None:
+        return otherwise()
+    state = f"IR_DATA_DIR is {folder!r}, without {name}" if folder else "IR_DATA_DIR is not set"
+    raise store.DataError(
+        f"full=True needs {name} ({_WHERE_FROM[name]}). {state}: put the file in a folder and set "
+        "IR_DATA_DIR to it, or use full=False. More in data/README.md."
+    )
+
+
+def _members(ids, split, count):
+    """Return the positions of a split: in the order of their names, ids 0, 5, 10, ... are for the test."""
+    in_test = np.isin(ids, np.unique(ids)[::5])
+    members = np.flatnonzero(in_test if split == "test" else ~in_test)
+    return members[_spread(len(members), count)]
+
+
+def _spread(available, count):
+    """Return `count` positions out of `available`, each in the middle of its share."""
+    if count is None:
+        return np.arange(available)
+    count = positive_int("count", count)
+    if count > available:
+        raise ValueError(f"count is {count}, but this split has {available} images: pass at most {available}")
+    return (2 * np.arange(count) + 1) * available // (2 * count)
+
+
+def _check_split(split):
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+
+
+def _unit(images):
+    return torch.from_numpy(images.astype(np.float32) / np.float32(255))
