@@ -42,7 +42,7 @@ def exact_worst_case(matrix, y, target, radius):
     e = y.detach().flatten(1).double() @ M.T - target.flatten(1).double()
     numerator, gap = s * (e @ U), s[0] ** 2 - s**2
     # σ = τ − s₁² is what is searched, on a logarithmic scale: τ itself would round σ away when it is small.
-    high = numerator.norm(dim=1, keepdim=True) / radius.clamp_min(1e-300) + 1e-300
+    high = numerator.norm(dim=1, keepdim=True) / radius.clamp_min(1e-300) + 1e-200
     low = high * 1e-30
     for _ in range(120):
         middle = (low * high).sqrt()
