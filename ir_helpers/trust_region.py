@@ -45,7 +45,7 @@ def exact_worst_case(matrix, y, target, radius):
     high = numerator.norm(dim=1, keepdim=True) / radius.clamp_min(1e-300) + 1e-200
     low = high * 1e-30
     for _ in range(120):
-        middle = (low * high).sqrt()
+        middle = low.sqrt() * high.sqrt()  # the product itself may leave the range of double precision
         outside = (numerator / (middle + gap)).norm(dim=1, keepdim=True) > radius
         low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
     components = numerator / (high + gap)
