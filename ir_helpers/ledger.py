@@ -1,4 +1,4 @@
-"""The ledger of claims: a chapter states its verdict, the build collects all of them into ``_build/claims.json``."""
+"""Numbers that leave a chapter: into its text, and with its verdicts on claims into ``_build/claims.json``."""
 
 import html
 import json
@@ -54,6 +54,24 @@ class Verdict:
             f"{self.row['verdict']}.</strong> {html.escape(self.row['claim'])}</p>"
             f'<table class="verdict-figures"><tbody>{cells}</tbody></table></div>'
         )
+
+
+def note(values=None, /, **numbers):
+    """Keep numbers for the text of the page, where ``{glue:text}`name:.2f``` prints them.
+
+    Scalars of NumPy and one-element tensors become Python's: the text cannot format the others.
+
+    Parameters
+    ----------
+    values : dict of str to number or str, optional
+        By the name the text uses.
+    numbers : number or str
+        The same, for names that are identifiers.
+    """
+    from myst_nb import glue  # only pages need it: the package works without the book's tools
+
+    for name, value in ((values or {}) | numbers).items():
+        glue(name, value if isinstance(value, (int, str)) else float(value), display=False)
 
 
 def verdict(claim, verdict, page, figures):
