@@ -106,6 +106,11 @@ def test_every_figure_is_named_captioned_and_described(source):
         assert len(settings.get("image", {}).get("alt", "")) > 15, f"{name} has no description"
 
 
+def test_figure_names_are_unique_in_the_book():
+    names = [settings["figure"]["name"] for source in SOURCES for settings in drawn_figures(source)]
+    assert sorted(names) == sorted(set(names))
+
+
 @each_source
 def test_page_names_no_place_on_a_machine(source):
     text = source.read_text(encoding="utf-8")
