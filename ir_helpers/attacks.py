@@ -111,8 +111,8 @@ def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0)
     )
 
 
-def check_attack(reconstruct, y, target, delta, *, steps=50, directions=10, seed=0):
-    """Look for reasons to doubt that δ is close to the worst perturbation of its own norm, and warn of each.
+def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, directions=10, seed=0):
+    """Look for reasons to doubt that δ is close to the worst perturbation, and warn of each.
 
     Five questions: is the reconstruction repeatable, does its gradient vanish, does the gradient predict finite
     differences, does random noise of the same norm do as much harm, and do further steps gain more than 2 %? A search
@@ -123,7 +123,9 @@ def check_attack(reconstruct, y, target, delta, *, steps=50, directions=10, seed
     reconstruct, y, target
         As in ``worst_case``.
     delta : torch.Tensor
-        The perturbation found, of the shape of y; its norms set the radius.
+        The perturbation found, of the shape of y.
+    radius : float or torch.Tensor, optional
+        The ε of the attack; None takes the norm of each δ.
     steps : int
         The steps of the attack under test; the check continues for twice as many.
     directions : int
@@ -144,8 +146,7 @@ def check_attack(reconstruct, y, target, delta, *, steps=50, directions=10, seed
     ----------
     F. Croce and M. Hein, "Reliable evaluation of adversarial robustness", ICML 2020, arXiv:2003.01690.
     """
-    radius = _norms(delta).reshape(-1)
-    check_attack_inputs(y, target, radius)
+    radius = check_attack_inputs(y, target, _norms(delta).reshape(-1) if radius is None else radius)
     y, delta = y.detach(), delta.detach()
     error, again = (_errors(reconstruct, y + delta, target).detach() for _ in range(2))
     random_error = torch.stack(

@@ -60,10 +60,15 @@ def test_table_of_contents_lists_every_page_once():
 def lines_to_read(source):
     """Count the lines that a reader meets: prose, formulas and visible code, with the blank lines between.
 
-    Captions, descriptions of figures, plot code and hidden assertions are not read in passing. Counting them would
-    reward the chapter that describes and checks itself less.
+    What is folded away (plot code, solutions) or hidden (assertions) is not read in passing, nor are captions and
+    descriptions part of the text. Counting them would reward the chapter that describes and checks itself less.
     """
-    cells = jupytext.reads(source.read_text(encoding="utf-8"), fmt="md:myst").cells
+    text = source.read_text(encoding="utf-8")
+    text = re.sub(
+        r"^`{4,}\{solution-start\}.*?\{solution-end\}\n`{4,}$", "", text, flags=re.DOTALL | re.MULTILINE
+    )
+    text = re.sub(r"^(`{3,})\{solution\}.*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    cells = jupytext.reads(text, fmt="md:myst").cells
     return sum(len(cell.source.splitlines()) + 1 for cell in cells if not tags(cell) & FOLDED)
 
 
