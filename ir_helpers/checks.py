@@ -6,20 +6,38 @@ import numpy as np
 import torch
 
 
-def check_batch(name, values, shape):
-    """Raise unless ``values`` is a finite floating-point tensor of shape (B, \\*shape), B ≥ 1; name it in the error."""
+def check_batch(name, values, shape=None):
+    """Raise unless ``values`` is a finite floating-point tensor (B, \\*shape), B ≥ 1; None allows any shape."""
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
         raise TypeError(
             f"{name} must be a floating-point torch.Tensor, got {kind}: pass torch.as_tensor(..., dtype=torch.float32)"
         )
-    if values.ndim != len(shape) + 1 or tuple(values.shape[1:]) != tuple(shape) or len(values) == 0:
-        wanted = ", ".join(["B", *map(str, shape)])
-        raise ValueError(f"{name} must have shape ({wanted}) with B ≥ 1, got {tuple(values.shape)}")
+    wanted = tuple(values.shape[1:]) if shape is None else tuple(shape)
+    if values.ndim < 2 or tuple(values.shape[1:]) != wanted or len(values) == 0:
+        sizes = ", ".join(["B", *map(str, wanted)]) if shape is not None else "B, ..."
+        raise ValueError(f"{name} must have shape ({sizes}) with B ≥ 1, got {tuple(values.shape)}")
     # A sum is finite if all terms are, short of overflow: one cheap pass, and the exact test only where it fails.
     detached = values.detach()
     if not torch.isfinite(detached.sum()) and not torch.isfinite(detached).all():
         raise ValueError(f"{name} has NaN or infinite values: pass finite numbers")
+
+
+def check_like(name, values, y):
+    """Raise unless ``values`` is a finite tensor of the shape, dtype and device of y."""
+    check_batch(name, values, tuple(y.shape[1:]))
+    if len(values) != len(y):
+        raise ValueError(f"{name} must have the batch size of y, {len(y)}, got {len(values)}")
+    if values.dtype != y.dtype or values.device != y.device:
+        raise TypeError(
+            f"{name} is {values.dtype} on {values.device}, y {y.dtype} on {y.device}: pass {name}.to(y)"
+        )
+
+
+def check_seed(value):
+    """Raise unless ``value`` is a whole number ≥ 0, as NumPy's generators take."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"seed must be a whole number, not negative, got {value!r}")
 
 
 def positive_int(name, value):
@@ -51,7 +69,7 @@ def positive(name, value):
 
 def check_images(estimate, x):
     """Raise unless x̂ and x are finite batches of one shape."""
-    check_batch("x", x, x.shape[1:] if isinstance(x, torch.Tensor) else ())
+    check_batch("x", x)
     check_batch("estimate", estimate, tuple(x.shape[1:]))
     if len(estimate) != len(x):
         raise ValueError(f"estimate and x must have the same batch size, got {len(estimate)} and {len(x)}")
@@ -59,8 +77,8 @@ def check_images(estimate, x):
 
 def check_attack_inputs(y, target, radius):
     """Check the data, the target and the radius of an attack against each other; return the radius, shape (B,)."""
-    check_batch("y", y, y.shape[1:] if isinstance(y, torch.Tensor) else ())
-    check_batch("target", target, target.shape[1:] if isinstance(target, torch.Tensor) else ())
+    check_batch("y", y)
+    check_batch("target", target)
     if len(y) != len(target):
         raise ValueError(f"y and target must have the same batch size, got {len(y)} and {len(target)}")
     if y.dtype != target.dtype or y.device != target.device:
@@ -81,4 +99,4 @@ def radius_per_sample(radius, y):
         raise ValueError(f"radius must be one number or have shape ({len(y)},), got {tuple(values.shape)}")
     if not (torch.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"radius must be finite and not negative, got {radius!r}")
-    return values.expand(len(y))
+    return values.detach().expand(len(y))

@@ -11,6 +11,7 @@ class AttackCheck(NamedTuple):
     """What ``check_attack`` measured; errors are means over the batch of ‖f(y + δ) − x‖²."""
 
     error: float  # at the δ under test
+    clean_error: float  # without perturbation
     random_error: float  # the largest over the random directions of the same norm, per sample
     longer_error: float  # after twice as many further steps, starting from δ
     vanishing: float  # share of samples whose gradient is zero, at y or at y + δ
@@ -27,7 +28,8 @@ def find_doubts(found):
         yield f"the gradient is zero for {found['vanishing']:.0%} of the samples: f is flat there, or hides its slope"
     if found["slope_mismatch"] > 0.2:
         yield "finite differences disagree with the gradient: it is masked, or f is rough at that scale"
-    if found["random_error"] >= 0.98 * found["error"]:
+    clean = found["clean_error"]
+    if found["random_error"] - clean >= 0.98 * (found["error"] - clean):
         yield "random noise of the same norm does as much harm: the search did not find a worst direction"
     if found["longer_error"] > 1.02 * found["error"]:
         yield f"further steps raise the error by {found['longer_error'] / found['error'] - 1:.0%}: search longer"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 METHODS = {
     "truth": {"color": "#000000", "linestyle": "-", "marker": ""},
     "pseudo-inverse": {"color": "#7F7F7F", "linestyle": "--", "marker": "s"},
-    "fbp": {"color": "#7F7F7F", "linestyle": "--", "marker": "s"},
+    "fbp": {"color": "#7F7F7F", "linestyle": "-.", "marker": "d"},
     "tikhonov": {"color": "#B58900", "linestyle": "-.", "marker": "D"},
     "total-variation": {"color": "#8C564B", "linestyle": ":", "marker": "P"},
     "plain": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
@@ -20,11 +20,11 @@ METHODS = {
     "parseval": {"color": "#CC79A7", "linestyle": "-.", "marker": "^"},
     "noise": {"color": "#56B4E9", "linestyle": ":", "marker": "X"},
     "common": {"color": "#3D3D9E", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "<"},
-    "min-max": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "min-max": {"color": "#0072B2", "linestyle": "-", "marker": "s"},
     "per-sample": {"color": "#009E73", "linestyle": "--", "marker": ">"},
 }
 # For anything that is not a method, such as condition numbers: dark to light in one hue, readable in grey.
-SEQUENCE = ("#08306B", "#2171B5", "#6BAED6", "#A1A1A1")
+SEQUENCE = ("#08306B", "#2171B5", "#4FA0D0", "#B0B0B0")
 
 _WIDTH = 6.4  # inches: text of 10 points stays legible where a phone halves the page
 _STYLE = {

@@ -40,7 +40,7 @@ def with_noise(y, relative_level, *, seed=0):
     ValueError
         If `y` has no batch axis or is not finite, or the level is negative or not finite.
     """
-    check_batch("y", y, y.shape[1:] if isinstance(y, torch.Tensor) else ())
+    check_batch("y", y)
     level = finite("relative_level", relative_level)
     if level < 0:
         raise ValueError(f"relative_level must be at least 0, got {relative_level!r}")
@@ -99,7 +99,7 @@ def low_dose(A, x, photons, generator, *, field_of_view_mm=350.0):
     Buzug, Computed Tomography, 2008, doi:10.1007/978-3-540-39408-2. Attenuation of water:
     doi:10.18434/T4D01F.
     """
-    check_batch("x", x, x.shape[1:] if isinstance(x, torch.Tensor) else ())
+    check_batch("x", x)
     positive("photons", photons)
     positive("field_of_view_mm", field_of_view_mm)
     if not isinstance(generator, torch.Generator):

@@ -11,7 +11,7 @@ import torch
 
 from ir_helpers import tomography
 from ir_helpers.backends import DenseBackend, SparseBackend
-from ir_helpers.checks import finite, positive_int, shape_of
+from ir_helpers.checks import check_seed, finite, positive_int, shape_of
 from ir_helpers.linear_operator import LinearOperator
 
 __all__ = [
@@ -49,6 +49,7 @@ def gaussian(num_measurements, image_shape, seed=0):
     (100,)
     """
     m, shape = positive_int("num_measurements", num_measurements), shape_of("image_shape", image_shape)
+    check_seed(seed)
     entries = np.random.Generator(np.random.PCG64(seed)).standard_normal((m, math.prod(shape))) / math.sqrt(m)
     return from_matrix(torch.from_numpy(entries.astype(np.float32)), shape)
 

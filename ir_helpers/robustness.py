@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from ir_helpers import attacks
-from ir_helpers.checks import check_images
+from ir_helpers.checks import check_attack_inputs, check_images, positive, positive_int
 
 
 def squared_error(estimate, x):
@@ -21,8 +21,7 @@ def psnr(estimate, x, *, data_range=1.0):
     R is ``data_range``. Equal images give infinity.
     """
     check_images(estimate, x)
-    if not data_range > 0:
-        raise ValueError(f"data_range must be positive, got {data_range!r}")
+    positive("data_range", data_range)
     return 10 * torch.log10(data_range**2 / (estimate - x).square().flatten(1).mean(1))
 
 
@@ -36,6 +35,11 @@ def ssim(estimate, x, *, data_range=1.0):
     Z. Wang et al., IEEE Trans. Image Process. 13 (2004), doi:10.1109/TIP.2003.819861.
     """
     check_images(estimate, x)
+    positive("data_range", data_range)
+    if min(x.shape[-2:]) < 11:
+        raise ValueError(
+            f"ssim needs images of at least 11 × 11 pixels, its window, got shape {tuple(x.shape)}"
+        )
     pairs = zip(estimate.detach().cpu().numpy(), x.detach().cpu().numpy(), strict=True)
     values = [
         structural_similarity(
@@ -80,11 +84,9 @@ def curve(
         standard error over images), ``psnr`` and ``ssim`` (means under attack), ``images``, ``steps``, ``restarts``.
     """
     y = A(x) if y is None else y
-    scale = torch.ones(len(x), dtype=x.dtype, device=x.device) if relative_to is None else relative_to
-    radii = sorted(_checked_radii(radii))
-    check_images(x, x)
-    if tuple(scale.shape) != (len(x),):
-        raise ValueError(f"relative_to must have shape ({len(x)},), got {tuple(scale.shape)}")
+    radii, scale = sorted(_checked_radii(radii)), _checked_scale(relative_to, x)
+    positive_int("restarts", restarts), positive_int("batch_size", batch_size)
+    check_attack_inputs(y, x, 0.0)
     blocks = [
         _curve_of_batch(reconstruct, *part, radii, steps, restarts, seed)
         for part in zip(*(t.split(batch_size) for t in (y, x, scale)), strict=True)
@@ -126,7 +128,20 @@ def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
 
 
 def _checked_radii(radii):
-    values = [float(r) for r in radii]
+    try:
+        values = [float(r) for r in radii]
+    except (TypeError, ValueError):
+        values = []
     if not values or not all(np.isfinite(v) and v >= 0 for v in values):
         raise ValueError(f"radii must be a sequence of finite numbers, none negative, got {radii!r}")
     return values
+
+
+def _checked_scale(relative_to, x):
+    if relative_to is None:
+        return torch.ones(len(x), dtype=x.dtype, device=x.device)
+    if not isinstance(relative_to, torch.Tensor) or tuple(relative_to.shape) != (len(x),):
+        raise ValueError(f"relative_to must be a tensor of shape ({len(x)},), got {relative_to!r}")
+    if not (torch.isfinite(relative_to) & (relative_to >= 0)).all():
+        raise ValueError(f"relative_to must be finite and not negative, got {relative_to!r}")
+    return relative_to

@@ -2,7 +2,7 @@
 
 import torch
 
-from ir_helpers.checks import check_attack_inputs
+from ir_helpers.checks import check_attack_inputs, check_batch
 
 
 def exact_worst_case(matrix, y, target, radius):
@@ -37,6 +37,7 @@ def exact_worst_case(matrix, y, target, radius):
         raise ValueError(
             f"matrix must be a tensor of shape {sizes} (pixels, data), got {getattr(matrix, 'shape', matrix)}"
         )
+    check_batch("matrix", matrix)
     M = matrix.detach().double()
     U, s, Vh = torch.linalg.svd(M, full_matrices=False)
     e = y.detach().flatten(1).double() @ M.T - target.flatten(1).double()

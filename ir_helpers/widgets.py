@@ -41,7 +41,8 @@ def explorer_grid(
 
     Arguments as in ``explorer``, one list for each slider.
     """
-    if len(frames) != len(row_values) or any(len(row) != len(column_values) for row in frames):
+    ragged = any(len(row) != len(column_values) for row in frames)
+    if len(frames) != len(row_values) or ragged or not frames or not column_values:
         raise ValueError(
             f"frames must be {len(row_values)} rows of {len(column_values)} figures, one for each pair of values"
         )
@@ -56,6 +57,8 @@ def explorer_grid(
 
 
 def _slider(values, label, start):
+    if start not in range(len(values)):
+        raise ValueError(f"start must be an index from 0 to {len(values) - 1}, got {start!r}")
     layout = ipywidgets.Layout(width="min(30em, 100%)")
     style = {"description_width": "initial"}
     return ipywidgets.SelectionSlider(
