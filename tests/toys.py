@@ -1,5 +1,7 @@
 """Small problems that several tests attack: linear maps with a known spectrum, and a network of a few weights."""
 
+import functools
+
 import numpy as np
 import torch
 
@@ -67,3 +69,13 @@ def small_net_problem(*, activation=torch.nn.Tanh, count=8, dtype=torch.float32,
     rough = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     x = torch.nn.functional.interpolate(rough, 12, mode="bicubic").clamp(0, 1).to(dtype)
     return SmallNet(A, activation=activation).eval(), A, x
+
+
+@functools.cache
+def small_scan():
+    """A float64 scan of three rectangles, with a little noise: (A, x, y)."""
+    A = operators.parallel_beam(24, 12).to(torch.float64)
+    x = torch.zeros(3, 1, 24, 24, dtype=torch.float64)
+    x[0, :, 6:16, 8:18], x[1, :, 4:10, 9:20], x[2, :, 10:18, 5:13] = 0.8, 0.5, 1.0
+    noise = torch.randn(3, *A.data_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return A, x, A(x) + 0.005 * noise
