@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 METHODS = {
     "truth": {"color": "#000000", "linestyle": "-", "marker": ""},
     "pseudo-inverse": {"color": "#7F7F7F", "linestyle": "--", "marker": "s"},
-    "fbp": {"color": "#7F7F7F", "linestyle": "-.", "marker": "d"},
+    "fbp": {"color": "#4D4D4D", "linestyle": "-.", "marker": "d"},
     "tikhonov": {"color": "#B58900", "linestyle": "-.", "marker": "D"},
     "total-variation": {"color": "#8C564B", "linestyle": ":", "marker": "P"},
     "plain": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
@@ -25,6 +25,8 @@ METHODS = {
 }
 # For anything that is not a method, such as condition numbers: dark to light in one hue, readable in grey.
 SEQUENCE = ("#08306B", "#2171B5", "#4FA0D0", "#B0B0B0")
+# One contrast to it, where two things that are no methods stand against each other.
+ACCENT = "#B03A5B"
 
 _WIDTH = 6.4  # inches: text of 10 points stays legible where a phone halves the page
 _STYLE = {
