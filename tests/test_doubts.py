@@ -96,6 +96,31 @@ def test_flags_a_search_of_too_few_steps():
     assert any("further steps" in doubt for doubt in half.doubts)
 
 
+def test_flags_a_slope_that_vanishes_at_one_end_only():
+    y, delta = torch.zeros(4, 1), torch.ones(4, 1)
+    wakes, saturates = (lambda v: torch.relu(v - 0.5)), (lambda v: v.clamp(max=0.5))
+    for f in (wakes, saturates):
+        assert found_doubts(f, y, torch.full((4, 1), -1.0), delta).vanishing == 1
+
+
+def test_continues_from_the_perturbation_under_test():
+    # Many local maxima: a new search would end below the best of thirty.
+    f = lambda v: torch.cos(5 * v).cumsum(1)
+    y, x = normal(20, 3), torch.zeros(20, 3, dtype=torch.float64)
+    delta = attacks.worst_case(f, y, x, 1.5, restarts=30)
+    result = found_doubts(f, y, x, delta, radius=1.5)
+    assert errors(f, y + attacks.worst_case(f, y, x, 1.5, steps=100), x).mean() < 0.99 * result.error
+    assert result.longer_error >= result.error
+
+
+def test_flags_a_perturbation_that_leaves_the_radius_unused():
+    exact = attacks.exact_worst_case(M, Y, X, 0.5)
+    assert found_doubts(LINEAR, Y, X, exact, radius=0.5).doubts == ()
+    assert found_doubts(LINEAR, Y, X, exact, radius=torch.full((8,), 0.5).double()).doubts == ()
+    doubts = found_doubts(LINEAR, Y, X, exact, radius=2.0).doubts
+    assert any("further steps" in doubt for doubt in doubts)
+
+
 SOUND = {
     "exact, linear": lambda: (LINEAR, Y, X, attacks.exact_worst_case(M, Y, X, 1.0)),
     "search, linear": lambda: (LINEAR, Y, X, attacks.worst_case(LINEAR, Y, X, 1.0)),
@@ -141,6 +166,7 @@ def test_numbers_are_what_they_say():
     assert result.longer_error == pytest.approx(
         worst.mean().item(), rel=1e-6
     )  # nothing lies beyond the optimum
+    assert result.clean_error == pytest.approx(errors(LINEAR, Y, X).mean().item())
     assert result.vanishing == 0
     assert result.repeat_gap == 0
     assert result.slope_mismatch < 1e-6  # central differences of a parabola are exact

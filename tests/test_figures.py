@@ -116,8 +116,9 @@ def test_curves_on_other_columns_and_scales():
     assert np.array_equal(axis.lines[0].get_ydata(), TABLE.rho)
     assert not axis.collections
     assert [axis.get_xscale(), axis.get_yscale()] == ["log", "log"]
-    (axis,) = figures.curves({"truth": TABLE}).axes
-    assert [axis.get_xscale(), axis.get_yscale()] == ["linear", "linear"]
+    for logx, logy in ((True, False), (False, True), (False, False)):
+        (axis,) = figures.curves({"truth": TABLE}, logx=logx, logy=logy).axes
+        assert [axis.get_xscale() == "log", axis.get_yscale() == "log"] == [logx, logy]
 
 
 def test_curves_refuse_an_unknown_method():
@@ -125,7 +126,7 @@ def test_curves_refuse_an_unknown_method():
         figures.curves({"resnet": TABLE})
 
 
-def test_images_share_one_window():
+def test_images_share_one_window(caplog):
     grey, column = torch.rand(1, 4, 5), np.linspace(-1, 3, 20).reshape(4, 5)
     colour = torch.linspace(-0.5, 1.5, 60).reshape(3, 4, 5)
     figure = figures.images(
@@ -146,6 +147,7 @@ def test_images_share_one_window():
         shown[1].get_array(), column
     )  # values outside the window stay: the window cuts them
     assert np.allclose(shown[2].get_array(), colour.permute(1, 2, 0).clamp(0, 1))
+    assert not caplog.records  # Matplotlib warns of colours that it has to cut
     assert [axis.get_title() for axis in grid] == ["left", "right", "", ""]
     assert [axis.get_ylabel() for axis in grid] == ["a", "", "b", ""]
     assert [axis.get_xlabel() for axis in grid] == ["one", "two", "", "four"]

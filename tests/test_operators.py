@@ -62,6 +62,19 @@ def test_dct_block(m, shape):
     assert is_contiguous_block_of_a_dct(block)
 
 
+def test_dct_block_keeps_its_interval_or_says_that_it_cannot():
+    found = 0
+    for m in range(1, 64):
+        try:
+            s = operators.dct_block(m, (1, 8, 8)).singular_values()
+        except ValueError as refusal:
+            assert "image_shape" in str(refusal)  # noqa: PT017
+            continue
+        found += 1
+        assert 10 * (1 - 1e-5) <= s[-1] / s[0] <= 15 * (1 + 1e-5)
+    assert found > 20  # for so few pixels the condition number jumps past the interval at many sizes
+
+
 def is_contiguous_block_of_a_dct(block):
     """Search N and a row offset for which SciPy's orthonormal N × N DCT has this block, up to its scale."""
     m, n = block.shape

@@ -109,6 +109,7 @@ def test_curve_columns_and_bookkeeping():
     columns = ["radius", "relative_radius", "rho", "rho_sem", "psnr", "ssim", "images", "steps", "restarts"]
     assert list(table.columns) == columns
     assert list(table.index) == [0, 1]
+    assert table.index.name is None
     assert np.allclose(table.radius, [0.5, 2.0])  # ascending
     norms = A(x).flatten(1).norm(dim=1)
     assert np.allclose(table.relative_radius, [(r / norms).mean() for r in (0.5, 2.0)], rtol=1e-5)
@@ -197,6 +198,7 @@ BAD = {
     "one radius": (lambda: robustness.curve(F, A, IMAGES, 1.0), (TypeError, ValueError), "radii .*1.0"),
     "negative": (lambda: robustness.curve(F, A, IMAGES, [0.0, -1.0]), ValueError, "radii .*-1.0"),
     "NaN radius": (lambda: robustness.curve(F, A, IMAGES, [math.nan]), ValueError, "radii .*nan"),
+    "infinite radius": (lambda: robustness.curve(F, A, IMAGES, [math.inf]), ValueError, "radii .*inf"),
     "word": (lambda: robustness.curve(F, A, IMAGES, ["big"]), (TypeError, ValueError), "radii .*big"),
     "scale shape": (lambda: robustness.curve(F, A, IMAGES, [1.0], relative_to=torch.ones(3)), ValueError, "relative_to"),
     "scale a number": (lambda: robustness.curve(F, A, IMAGES, [1.0], relative_to=2.0), (TypeError, ValueError), "relative_to"),
