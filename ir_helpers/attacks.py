@@ -35,7 +35,7 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     Each step goes along the normalised gradient g/‖g‖ and projects onto the ball. Steps are 8ε long for the first half
     of the search, so that they cross the ball, and then shrink to 0.05ε; Nesterov's extrapolation moves along flat
     directions. The best iterate is kept, not the last. On linear maps the long steps make it an accelerated power
-    iteration, within 0.5 % of the optimum in 50 steps (``tests/test_attacks.py``).
+    iteration: within 0.5 % of the optimum in 50 steps, a single sample 2 % where singular values crowd at the top.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def shape_of(name, shape):
 
 def positive(name, value):
     """Raise unless ``value`` is a positive finite number."""
-    if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 

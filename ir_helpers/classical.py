@@ -158,7 +158,8 @@ def total_variation(A, y, weight, *, iterations=200):
     weight : float
         Positive; larger is smoother.
     iterations : int
-        Number of steps. It starts from zero.
+        Number of steps, from zero. 200 are enough for scans with weights up to 1e-3 (objective within 0.1 %); heavy
+        weights, of 0.05 and more for A = I, need several times as many.
 
     References
     ----------

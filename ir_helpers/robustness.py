@@ -8,6 +8,8 @@ from skimage.metrics import structural_similarity
 from ir_helpers import attacks
 from ir_helpers.checks import check_attack_inputs, check_images, positive, positive_int
 
+_SSIM_WINDOW = 11  # pixels on a side
+
 
 def squared_error(estimate, x):
     """Return ‖x̂ − x‖₂² for each image, shape (B,)."""
@@ -36,7 +38,7 @@ def ssim(estimate, x, *, data_range=1.0):
     """
     check_images(estimate, x)
     positive("data_range", data_range)
-    if min(x.shape[-2:]) < 11:
+    if min(x.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(
             f"ssim needs images of at least 11 × 11 pixels, its window, got shape {tuple(x.shape)}"
         )
@@ -81,7 +83,8 @@ def curve(
     -------
     pandas.DataFrame
         Columns ``radius`` (mean ‖δ‖₂ allowed), ``relative_radius`` (mean of it over ‖y‖₂), ``rho``, ``rho_sem`` (its
-        standard error over images), ``psnr`` and ``ssim`` (means under attack), ``images``, ``steps``, ``restarts``.
+        standard error over images), ``psnr`` and ``ssim`` (means under attack; no ``ssim`` below 11 × 11 pixels), ``images``,
+        ``steps``, ``restarts``.
     """
     y = A(x) if y is None else y
     radii, scale = sorted(_checked_radii(radii)), _checked_scale(relative_to, x)
@@ -119,7 +122,9 @@ def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
             "relative_radius": allowed / norms,
             "error": squared_error(estimate, x),
             "psnr": psnr(estimate, x),
-            "ssim": ssim(estimate, x),
+            "ssim": ssim(estimate, x)
+            if min(x.shape[-2:]) >= _SSIM_WINDOW
+            else torch.full_like(norms, torch.nan),
         }
         rows.append(
             pd.DataFrame({k: v.detach().cpu().double().numpy() for k, v in columns.items()}).assign(step=step)

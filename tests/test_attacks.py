@@ -224,7 +224,7 @@ def test_one_step_goes_along_the_gradient():
     f, y, x = linear_problem(MATRICES["condition 10"], 0.5)
     delta = attacks.worst_case(f, y, x, 0.3, steps=1)
     slope = (f(y) - x) @ MATRICES["condition 10"]
-    # It begins close to y, where the gradient is nearly that at y, and ends on the rim: an 8 ε step from 0.001 ε.
+    # It begins close to y, where the gradient is nearly that at y, and ends on the rim, after a step of 8 ε.
     assert torch.allclose(delta, 0.3 * slope / slope.norm(dim=1, keepdim=True), atol=0.05 * 0.3)
     assert np.allclose(delta.norm(dim=1), 0.3)
 
