@@ -122,9 +122,9 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
     num_angles : int
         Number of views; data_shape is (1, num_angles, ⌈√2 N⌉).
     backend : {"auto", "matrix", "astra"}
-        "matrix" stores A and its transpose as sparse matrices: exact adjoint, fast on batches. "astra" calls ASTRA's
-        own projectors and stores nothing: exact adjoint on the CPU. On a GPU its back-projection is *not* the adjoint
-        of its projection (measured: 0.6 % away on the data of images, 15 % on white noise); prefer the matrix there.
+        "matrix" stores A and its transpose as sparse matrices: exact adjoint, fast on batches. "astra" stores
+        nothing: it calls ASTRA's projector on the CPU, and the same one in torch on a GPU (``ir_helpers.joseph``), since
+        ASTRA's own GPU pair is not matched. The adjoint is exact in each case.
         "auto" takes the matrix where both copies fit 2 GiB.
     angle_offset : float
         Turns every view by this angle, in radians.

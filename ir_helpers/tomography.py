@@ -5,9 +5,10 @@ import weakref
 from dataclasses import dataclass
 
 import astra
-import astra.experimental
 import numpy as np
 import torch
+
+from ir_helpers import joseph
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,9 @@ class ParallelBeam:
         geometry = astra.create_proj_geom("parallel", 1.0, self.num_detectors, self.angles)
         return astra.geom_postalignment(geometry, self.axis_shift) if self.axis_shift else geometry
 
-    def batched(self, batch):
-        """Return ASTRA's 3-D volume and projection geometries that hold a batch of slices along z."""
-        volume = astra.create_vol_geom(self.image_size, self.image_size, batch)
-        # In 3-D the first row of ASTRA's volume is the lowest y, in 2-D the highest: a reflection, so angles change sign.
-        flat = astra.create_proj_geom("parallel3d", 1.0, 1.0, batch, self.num_detectors, -self.angles)
-        return volume, astra.geom_postalignment(flat, (self.axis_shift, 0.0)) if self.axis_shift else flat
-
 
 class AstraBackend:
-    """A x by ASTRA's own projectors, nothing stored: a loop over slices on the CPU, one 3-D call on a GPU."""
+    """A x with nothing stored: ASTRA's projector in a loop over slices on the CPU, the same in torch on a GPU."""
 
     dtype = torch.float32
 
@@ -83,32 +77,19 @@ class AstraBackend:
         weakref.finalize(self, astra.projector.delete, projector)
 
     def forward(self, u):
-        return self._apply(u, self.geometry.image_shape, self.geometry.data_shape, self._slice.FP, "FP")
+        return self._apply(u, self.geometry.image_shape, self._slice.FP, joseph.project)
 
     def adjoint(self, v):
-        return self._apply(v, self.geometry.data_shape, self.geometry.image_shape, self._slice.BP, "BP")
+        return self._apply(v, self.geometry.data_shape, self._slice.BP, joseph.back_project)
 
-    def _apply(self, rows, shape, out_shape, one_slice, direction):
-        if self.device.type == "cuda":
-            return self._apply_cuda(rows, shape, out_shape, direction)
-        slices = rows.detach().reshape(-1, *shape[1:]).numpy()
-        result = np.stack([one_slice(np.ascontiguousarray(each)) for each in slices])
-        return torch.from_numpy(result.reshape(len(rows), -1) / np.float32(self.geometry.image_size))
-
-    def _apply_cuda(self, rows, shape, out_shape, direction):
-        batch = len(rows)
-        volume_geometry, projection_geometry = self.geometry.batched(batch)
-        result = torch.empty(batch, *out_shape[1:], dtype=self.dtype, device=self.device)
-        given = rows.detach().reshape(batch, *shape[1:])
-        # ASTRA's order is (z, y, x) for volumes but (row, angle, column) for data: the batch comes first in both.
-        volume, data = (given, result) if direction == "FP" else (result, given)
-        projector = astra.create_projector("cuda3d", projection_geometry, volume_geometry)
-        run = astra.experimental.direct_FP3D if direction == "FP" else astra.experimental.direct_BP3D
-        try:
-            run(projector, volume.contiguous(), data.contiguous())
-        finally:
-            astra.projector3d.delete(projector)
-        return result.reshape(batch, -1) / self.geometry.image_size
+    def _apply(self, rows, shape, one_slice, in_torch):
+        given = rows.detach().reshape(-1, *shape[1:])
+        if self.device.type == "cpu":
+            slices = [one_slice(np.ascontiguousarray(each)) for each in given.numpy()]
+            result = torch.from_numpy(np.stack(slices))
+        else:
+            result = in_torch(self.geometry, given)
+        return result.reshape(len(rows), -1) / self.geometry.image_size
 
     def matrix(self):
         raise ValueError('this operator stores no matrix: make it with backend="matrix"')

@@ -17,6 +17,7 @@ ORDER = [
     "arrays",
     "backends",  # operators
     "linear_operator",
+    "joseph",
     "tomography",
     "operators",
     "downloads",  # images and measurements

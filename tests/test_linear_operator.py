@@ -184,13 +184,11 @@ def test_on_a_gpu(A):
     there = A.to("cuda")
     assert A.device.type == "cpu"
     x, y = draw_x(A, 3), draw_y(A, 3)
-    # ASTRA's GPU back-projection interpolates in the data instead of spreading along rays. On white noise, the hardest
-    # data, it was 15 % away from the adjoint; the projection, with 8-bit weights of the texture hardware, 1e-4.
-    free = "matrix-free" in repr(A)
-    assert (there(x.cuda()).cpu() - A(x)).norm() < (1e-2 if free else 1e-5) * A(x).norm()
-    assert (there.T(y.cuda()).cpu() - A.T(y)).norm() < (0.3 if free else 1e-5) * A.T(y).norm()
-    if not free:
-        assert operators.adjoint_gap(there) < 1e-6
+    # The same numbers in another order; the matrix-free operator computes its weights anew, in another arithmetic.
+    tolerance = 1e-3 if "matrix-free" in repr(A) else 1e-5
+    assert (there(x.cuda()).cpu() - A(x)).norm() < tolerance * A(x).norm()
+    assert (there.T(y.cuda()).cpu() - A.T(y)).norm() < tolerance * A.T(y).norm()
+    assert operators.adjoint_gap(there) < 1e-6
 
 
 # ---- singular values and norm
