@@ -175,6 +175,8 @@ def main() -> None:
     os.environ.pop("IR_FAST", None)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else a warning for every kernel
+    # Matplotlib's list of fonts in the user's home may name those of another environment, since removed.
+    os.environ["MPLCONFIGDIR"] = str(BUILD / ".matplotlib")
 
     old = json.loads(DIGESTS.read_text()) if DIGESTS.is_file() else {}
     new = current_digests()
@@ -188,6 +190,10 @@ def main() -> None:
         # The text counts as built only after success; the rest describes what the cache and the doctrees hold.
         BUILD.mkdir(exist_ok=True)
         DIGESTS.write_text(json.dumps({**new, "text": ""}))
+        # Made once, before several chapters make it at the same time.
+        subprocess.run(
+            [sys.executable, "-c", "import matplotlib.font_manager"], check=True, stderr=subprocess.DEVNULL
+        )
         execute(chapters(), jobs)
         subprocess.run([sys.executable, "-m", "ir_helpers.ledger", EXECUTED, BUILD], cwd=ROOT, check=True)
         render()
