@@ -7,7 +7,7 @@ PY     := $(BIN)/python
 CHAPTERS = $(shell grep -l 'format_name: myst' book/*.md)
 JOBS    ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 # One thread per worker: the workers already fill the cores.
-FAST    := IR_FAST=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDIR=$(CURDIR)/_build/.matplotlib
+FAST    := IR_FAST=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDIR=$(CURDIR)/_build/.matplotlib
 
 ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied

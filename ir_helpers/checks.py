@@ -35,9 +35,10 @@ def check_like(name, values, y):
 
 
 def check_seed(value):
-    """Raise unless ``value`` is a whole number ≥ 0, as NumPy's generators take."""
+    """Return ``value`` as an int if it is a whole number ≥ 0, as NumPy's generators take."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"seed must be a whole number, not negative, got {value!r}")
+    return int(value)
 
 
 def positive_int(name, value):
@@ -62,9 +63,17 @@ def shape_of(name, shape):
 
 
 def positive(name, value):
-    """Raise unless ``value`` is a positive finite number."""
+    """Return ``value`` as a float if it is a positive finite number."""
     if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
+    return float(value)
+
+
+def not_negative(name, value):
+    """Return ``value`` as a float if it is a finite number ≥ 0."""
+    if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number, not negative, got {value!r}")
+    return float(value)
 
 
 def check_images(estimate, x):

@@ -24,12 +24,18 @@ ORDER = [
     "noise",
     "datasets",
     "classical",  # y to x
+    "unet",  # learned maps
     "networks",
     "trust_region",  # the worst δ
     "doubts",
     "attacks",
     "robustness",
-    "adversaries",  # training against it
+    "adversary",  # training against it
+    "generator",
+    "adversaries",
+    "checkpoints",
+    "parseval",
+    "training_run",
     "training",
     "theory",
     "figures",  # what pages show

@@ -173,6 +173,7 @@ def main() -> None:
 
     # The short budgets are for tests; here their outputs would be cached and shown.
     os.environ.pop("IR_FAST", None)
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars belong to live notebooks, not to pages
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else a warning for every kernel
     # Matplotlib's list of fonts in the user's home may name those of another environment, since removed.

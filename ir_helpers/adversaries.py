@@ -1,0 +1,153 @@
+"""Where the perturbation δ comes from in training: chance, one δ for all, the worst of each sample, or a network.
+
+``training.fit`` asks an adversary for δ once for each batch. All have the same interface: ``perturb(f, y, x)`` returns δ of the
+shape of y, ``begin_epoch(seed)`` sets the chance of an epoch, ``state()`` and ``load_state(state)`` serve checkpoints, and
+``evaluations`` counts the search's cost so far: a batch of B that goes forward and backward through f counts B.
+
+Each takes a radius: a number ε ≥ 0, or a function from y to one ε for each sample such as ``relative(0.02)``.
+"""
+
+import torch
+
+from ir_helpers import attacks
+from ir_helpers.adversary import Adversary, relative
+from ir_helpers.checks import check_batch, not_negative, positive_int
+from ir_helpers.generator import Generator
+
+__all__ = ["Adversary", "Common", "Generator", "Noise", "PerSample", "Stored", "relative"]
+
+
+class Noise(Adversary):
+    """Random δ, uniform on the sphere ‖δ‖₂ = ε: no adversary at all, the fair comparison of equal norm.
+
+    Parameters
+    ----------
+    radius : float or callable
+        ε.
+
+    References
+    ----------
+    A. Krainovic, M. Soltanolkotabi and R. Heckel, "Learning provably robust estimators for inverse problems via jittering",
+    NeurIPS 2023, arXiv:2307.12822.
+    """
+
+    def perturb(self, f, y, x):
+        """Return δ for the data y of the images x."""
+        return attacks.random_perturbation(y, self.radii(y), seed=self.next_seed())
+
+
+class PerSample(Adversary):
+    """The worst δ of every sample, searched anew in every batch by ``attacks.worst_case``: the talk's first problem.
+
+    Parameters
+    ----------
+    radius : float or callable
+        ε.
+    steps : int
+        Gradient evaluations for each sample and batch.
+
+    References
+    ----------
+    A. Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083.
+    """
+
+    def __init__(self, radius, steps):
+        super().__init__(radius)
+        self.steps = positive_int("steps", steps)
+
+    def perturb(self, f, y, x):
+        """Return δ for the data y of the images x."""
+        self.evaluations += self.steps * len(y)
+        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, seed=self.next_seed())
+
+
+class Stored(PerSample):
+    """As ``PerSample``, but each search goes on from the δ that the same image had in the epoch before.
+
+    A few steps an epoch add up to a long search, at the price of the memory for one δ for each training image. In the
+    first epoch a search starts from zero.
+
+    Parameters
+    ----------
+    radius : float or callable
+        ε.
+    steps : int
+        Gradient evaluations for each sample and epoch.
+
+    References
+    ----------
+    The idea of carrying perturbations over: A. Shafahi et al., "Adversarial training for free!", NeurIPS 2019,
+    arXiv:1904.12843, who carry them from batch to batch.
+    """
+
+    def __init__(self, radius, steps):
+        super().__init__(radius, steps)
+        self.memory = None
+
+    def perturb(self, f, y, x):
+        """Return δ for the data y of the images x, which ``training.fit`` has named in ``index``."""
+        if self.index is None or len(self.index) != len(y):
+            raise ValueError("Stored needs to know which images these are: set index, or use training.fit")
+        missing = int(self.index.max()) + 1 - (0 if self.memory is None else len(self.memory))
+        if missing > 0:
+            fresh = y.new_zeros(missing, *y.shape[1:])
+            self.memory = fresh if self.memory is None else torch.cat([self.memory, fresh])
+        index = self.index.to(y.device)
+        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=self.memory[index])
+        self.memory[index] = found
+        self.evaluations += self.steps * len(y)
+        return found
+
+    def state(self):
+        """Return what a checkpoint must keep, as a dict."""
+        return super().state() | ({} if self.memory is None else {"memory": self.memory})
+
+    def load_state(self, state):
+        """Take over what ``state()`` gave."""
+        super().load_state(state)
+        self.memory = state.get("memory")
+
+
+class Common(Adversary):
+    """One direction for all samples, moved uphill by one step in every batch: the talk's second problem.
+
+    The perturbation of a sample is δ = ε d with a unit vector d common to all. Each batch moves d along the mean
+    gradient, d ← normalised(d + step · g / ‖g‖), before f is trained on it.
+
+    Parameters
+    ----------
+    radius : float or callable
+        ε.
+    step : float
+        Length of a step in units of ε.
+    """
+
+    def __init__(self, radius, *, step=0.1):
+        super().__init__(radius)
+        self.step = not_negative("step", step)
+        self.direction = None
+
+    def perturb(self, f, y, x):
+        """Return δ for the data y of the images x."""
+        check_batch("y", y)
+        radii = self.radii(y).reshape(-1, *[1] * (y.ndim - 1))
+        if self.direction is None:
+            self.direction = attacks.random_perturbation(y[:1], 1.0, seed=self.next_seed())
+        direction = self.direction.to(y).requires_grad_()
+        with torch.enable_grad():
+            error = (f(y + radii * direction) - x).square().flatten(1).sum(1).mean()
+            (gradient,) = torch.autograd.grad(error, direction)
+        moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
+        self.direction = (moved / moved.norm()).detach()
+        self.evaluations += len(y)
+        return radii * self.direction
+
+    def state(self):
+        """Return what a checkpoint must keep, as a dict."""
+        known = {} if self.direction is None else {"direction": self.direction}
+        return super().state() | known
+
+    def load_state(self, state):
+        """Take over what ``state()`` gave."""
+        super().load_state(state)
+        self.direction = state.get("direction")

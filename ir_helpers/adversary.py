@@ -1,0 +1,42 @@
+"""What all adversaries of `adversaries` share."""
+
+from ir_helpers.checks import not_negative, radius_per_sample
+
+__all__ = ["Adversary", "relative"]
+
+
+def relative(share):
+    """Return the function y ↦ ε = share · ‖y‖₂ of each sample, for radii relative to the data."""
+    share = not_negative("share", share)
+    return lambda y: share * y.detach().flatten(1).norm(dim=1)
+
+
+class Adversary:
+    """What all adversaries share: a radius, chance that an epoch's seed determines, and a count."""
+
+    def __init__(self, radius):
+        self.radius = radius if callable(radius) else not_negative("radius", radius)
+        self.evaluations = 0
+        self.index = None  # set by training: the places of the batch's images in the training set
+        self._seed = 0
+
+    def begin_epoch(self, seed):
+        """Set the chance of the coming epoch: what follows depends on the seed and the batches alone."""
+        self._seed = seed
+
+    def state(self):
+        """Return what a checkpoint must keep between two epochs, as a dict."""
+        return {"evaluations": self.evaluations}
+
+    def load_state(self, state):
+        """Take over what ``state()`` gave."""
+        self.evaluations = state["evaluations"]
+
+    def radii(self, y):
+        """Return ε of each sample, shape (B,)."""
+        return radius_per_sample(self.radius(y) if callable(self.radius) else self.radius, y)
+
+    def next_seed(self):
+        """Return a seed that no other batch of the epoch uses."""
+        self._seed += 1
+        return self._seed

@@ -1,0 +1,117 @@
+"""The state of a training run on disk: written in one step, checked when read, with the one before it kept.
+
+A checkpoint is a safetensors file: tensors under paths such as ``network/last.weight``, everything else as JSON, and a
+hash over all of it. Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ir_helpers.store import DataError
+
+__all__ = ["load", "previous", "save"]
+
+
+def previous(path):
+    """Return where the checkpoint before the one at ``path`` is kept."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def save(path, state):
+    """Write ``state`` to ``path``; what was there is kept beside it, see ``previous``.
+
+    At every moment one of the two files is whole: the new one is written under another name, and only then renamed.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    state : dict
+        Of str to tensors, numbers, text, lists, or dicts of these.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rest = _split(state, "", found := {})
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in found.items()}
+    text = json.dumps(rest)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={"rest": text, "sha256": _digest(tensors, text)})
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())  # on the disk before the name points to it
+        if path.exists():
+            os.replace(path, previous(path))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path):
+    """Return the state kept at ``path``, or None where no checkpoint was ever written.
+
+    A damaged file is named in a warning, and the one before it is used.
+
+    Raises
+    ------
+    DataError
+        If a checkpoint is there, but neither it nor the one before it can be read.
+    """
+    damaged = []
+    for candidate in (Path(path), previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = _read(candidate)
+        except (SafetensorError, ValueError, KeyError, OSError) as error:
+            damaged.append(f"{candidate} ({error})")
+            continue
+        if damaged:
+            warnings.warn(f"damaged checkpoint {damaged[0]}; going on from {candidate}", stacklevel=2)
+        return state
+    if damaged:
+        raise DataError(f"no checkpoint can be read: {', '.join(damaged)}; delete the files to start anew")
+    return None
+
+
+def _read(path):
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+    if metadata["sha256"] != _digest(tensors, metadata["rest"]):
+        raise ValueError("its content does not have the hash that it was written with")
+    return _join(json.loads(metadata["rest"]), tensors)
+
+
+def _split(value, prefix, tensors):
+    """Move the tensors of nested dicts into ``tensors``, leaving their place marked."""
+    if isinstance(value, torch.Tensor):
+        tensors[prefix] = value
+        return {"tensor": prefix}
+    if isinstance(value, dict):
+        # Keys of optimisers are numbers: each pair keeps its key's type.
+        return {"pairs": [[key, _split(item, f"{prefix}/{key}", tensors)] for key, item in value.items()]}
+    return {"value": value}
+
+
+def _join(value, tensors):
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "pairs" in value:
+        return {key: _join(item, tensors) for key, item in value["pairs"]}
+    return value["value"]
+
+
+def _digest(tensors, text):
+    digest = hashlib.sha256(text.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

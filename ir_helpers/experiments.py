@@ -1,0 +1,114 @@
+"""One experiment of the book: an operator, images, a network, and the seven ways to train it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ir_helpers import adversaries, networks, training
+
+__all__ = ["METHODS", "Experiment"]
+
+METHODS = ("plain", "weight-decay", "parseval", "noise", "common", "min-max", "per-sample")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the seven methods have in common, and the grid that each is tuned on.
+
+    Attributes
+    ----------
+    name : str
+        Of the recipe, and of the folder of its weights.
+    operator : dict
+        ``{"factory": "gaussian", ...}``, see ``networks.save``.
+    network : dict
+        Arguments of ``networks.UNet``.
+    images : callable
+        ``images(part)`` for the parts "train", "validation", "train+validation" and "test".
+    grids : dict of str to tuple of dict
+        By method: the settings to choose from. Each gives a ``learning_rate`` and, where the method has them,
+        ``weight_decay``, ``beta`` (Parseval), ``radius`` and the other arguments of its adversary.
+    epochs, tuning_epochs, batch_size : int
+        Of every training, and of those that compare settings.
+    radius : float
+        ε at which the methods are compared.
+    radii : tuple of float
+        ε of the tables.
+    start : str
+        Of the ``networks.Reconstructor``.
+    relative : bool
+        Whether radii are shares of ‖y‖₂.
+    measure : callable, optional
+        See ``training.fit``.
+    """
+
+    name: str
+    operator: Mapping
+    network: Mapping
+    images: Callable
+    grids: Mapping
+    epochs: int
+    tuning_epochs: int
+    batch_size: int
+    radius: float
+    radii: tuple
+    start: str = "adjoint"
+    relative: bool = False
+    measure: Callable | None = None
+
+    def adversary(self, method, settings, A):
+        """Return what gives δ in training by this method; None for the methods that see clean data only."""
+        radius = settings.get("radius", self.radius)
+        radius = adversaries.relative(radius) if self.relative else radius
+        if method == "noise":
+            return adversaries.Noise(radius)
+        if method == "common":
+            return adversaries.Common(radius, step=settings["step"])
+        if method == "per-sample":
+            return adversaries.PerSample(radius, settings["steps"])
+        if method == "stored":
+            return adversaries.Stored(radius, settings["steps"])
+        if method == "min-max":
+            return self._generator(radius, settings, A)
+        return None
+
+    def _generator(self, radius, settings, A):
+        sees_error = settings.get("sees_error", True)
+        network = networks.UNet(
+            **{"in_channels": (3 + sees_error) * A.image_shape[0], "out_channels": A.image_shape[0]}
+            | {"width": 32, "levels": 2, "fold": self.network.get("fold", 1)}
+        )
+        perturber = networks.Perturber(A, network, sees_error=sees_error, start=self.start).to(A.device)
+        given = {
+            key: settings[key]
+            for key in ("penalty", "inner_steps", "ascent_steps", "parts")
+            if key in settings
+        }
+        return adversaries.Generator(
+            perturber, radius, learning_rate=settings.get("generator_rate", 1e-3), **given
+        )
+
+    def train(self, method, settings, *, images, seed=0, device="cpu", epochs=None, checkpoint=None):
+        """Train a network on the images; return it, its history and its adversary."""
+        torch.manual_seed(seed)
+        A = networks.make_operator(self.operator).to(device)
+        f = networks.Reconstructor(A, networks.UNet(**self.network), start=self.start).to(device)
+        adversary = self.adversary(method, settings, A)
+        beta = settings.get("beta")
+        history = training.fit(
+            f,
+            A,
+            images.to(device),
+            adversary,
+            epochs=epochs or self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=settings["learning_rate"],
+            lam=settings.get("lam", 1.0),
+            weight_decay=settings.get("weight_decay", 0.0),
+            parseval=training.Parseval(beta, settings.get("gain", 1.0)) if beta else None,
+            measure=self.measure,
+            checkpoint=checkpoint,
+            seed=seed,
+        )
+        return f, history, adversary

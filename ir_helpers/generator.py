@@ -1,0 +1,138 @@
+"""The adversary of the min-max game: a network that proposes δ, trained against f while f is trained against it."""
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from ir_helpers import attacks
+from ir_helpers.adversary import Adversary
+from ir_helpers.checks import not_negative, positive, positive_int
+
+__all__ = ["Generator"]
+
+
+class Generator(Adversary):
+    """A network G proposes δ for each sample; the talk's third problem, the one this book is about.
+
+    With ``ascent_steps = 0`` it is the talk's alternation: G climbs, by ``inner_steps`` steps of its optimiser in every
+    batch,
+
+        max over φ of E ‖f(y + G(y)) − x‖² − penalty · max(0, ‖G(y)‖² − ε²),
+
+    and f is then trained on δ = G(y). Where ``penalty`` is None the length is not left to the hinge: δ = ε G(y)/‖G(y)‖.
+
+    With ``ascent_steps > 0``, this book's variant, G proposes a start from which as many steps of ``attacks.worst_case`` climb,
+    f is trained on what they find, and G learns to propose that: it minimises the angle between G(y) and δ, which costs no
+    pass through f.
+
+    Parameters
+    ----------
+    network : networks.Perturber
+        G, trained in place.
+    radius : float or callable
+        ε.
+    penalty : float, optional
+        The weight −λ₂ > 0 of the hinge; None puts δ on the sphere.
+    inner_steps : int
+        K, optimiser steps of G in every batch.
+    ascent_steps : int
+        Gradient steps after G's proposal.
+    parts : int
+        In how many parts the batch is cut for the inner steps, which take them in turn: K steps cost K / parts gradient
+        evaluations for each sample.
+    learning_rate : float
+        Of G's Adam, which forgets quickly (β₁ = 0.5), since f moves.
+
+    Notes
+    -----
+    Besides the gradient evaluations, which are counted, each batch costs one forward pass through f: G sees f(y).
+
+    References
+    ----------
+    A. Raj, Y. Bresler and B. Li, "Improving robustness of deep-learning-based image reconstruction", ICML 2020,
+    arXiv:2002.11821.
+    """
+
+    def __init__(
+        self,
+        network,
+        radius,
+        penalty=None,
+        inner_steps=1,
+        *,
+        ascent_steps=0,
+        parts=1,
+        learning_rate=1e-3,
+    ):
+        super().__init__(radius)
+        self.network = network
+        self.penalty = None if penalty is None else positive("penalty", penalty)
+        self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
+        self.ascent_steps = int(not_negative("ascent_steps", ascent_steps))
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), lr=positive("learning_rate", learning_rate), betas=(0.5, 0.99)
+        )
+
+    def propose(self, f, y, x=None):
+        """Return δ = G(y), on the sphere where there is no penalty; differentiable in the weights of G."""
+        with torch.no_grad():
+            estimate = f(y)
+        return self._bounded(self.network(y, estimate, x), y)
+
+    def perturb(self, f, y, x):
+        """Train G on this batch and return δ for the data y of the images x."""
+        if self.ascent_steps == 0:
+            for k in range(self.inner_steps):
+                part = slice(k % self.parts, None, self.parts)
+                self._climb(f, y[part], x[part])
+            return self.propose(f, y, x).detach()
+        proposed = self.propose(f, y, x)
+        found = attacks.worst_case(
+            f, y, x, self.radii(y), steps=self.ascent_steps, start=proposed.detach(), seed=self.next_seed()
+        )
+        self.evaluations += self.ascent_steps * len(y)
+        self._imitate(f, y, x, proposed, found)
+        return found
+
+    def _climb(self, f, y, x):
+        with torch.enable_grad():
+            delta = self.propose(f, y, x)
+            gain = (f(y + delta) - x).square().flatten(1).sum(1)
+            if self.penalty is not None:
+                beyond = delta.square().flatten(1).sum(1) - self.radii(y).square()
+                gain = gain - self.penalty * beyond.clamp_min(0)
+            self._step(-gain.mean())
+        self.evaluations += len(y)
+
+    def _imitate(self, f, y, x, proposed, found):
+        for k in range(self.inner_steps):
+            proposed = self.propose(f, y, x) if k else proposed
+            alignment = cosine_similarity(proposed.flatten(1), found.flatten(1))
+            # Without the error f(y) − x, the sign of the worst δ cannot be known: only its line is learnt.
+            alignment = alignment if self.network.sees_error else alignment.abs()
+            self._step((1 - alignment).mean())
+
+    def _step(self, loss):
+        # Not backward(): it would leave gradients in the parameters of f.
+        parameters = list(self.network.parameters())
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.optimiser.step()
+
+    def _bounded(self, delta, y):
+        if self.penalty is not None:
+            return delta
+        length = delta.flatten(1).norm(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
+        return delta * (self.radii(y) / length).reshape(-1, *[1] * (delta.ndim - 1))
+
+    def state(self):
+        """Return what a checkpoint must keep, as a dict."""
+        return super().state() | {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state(self, state):
+        """Take over what ``state()`` gave."""
+        super().load_state(state)
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])

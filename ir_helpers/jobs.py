@@ -1,0 +1,61 @@
+"""Run many independent trainings, several at a time, each once: what is finished is kept in a folder."""
+
+import hashlib
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import cycle
+from multiprocessing import get_context
+from pathlib import Path
+
+__all__ = ["run_all"]
+
+
+def run_all(function, jobs, folder, *, devices=("cpu",), workers=1):
+    """Return ``function(job, folder, device)`` for each job, in the order of the jobs.
+
+    Results already in the folder are read, so a recipe that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function; what it returns must be what JSON can hold. It may keep further files in the folder.
+    jobs : list of dict
+        Of what JSON can hold; ``"name"`` begins the name of the result's file and is printed. The longest go first.
+    folder : pathlib.Path
+        Where results are kept.
+    devices : sequence of str
+        Taken in turn.
+    workers : int
+        Processes at a time. One small network does not fill a GPU, eight do.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{job['name']}-{_digest(job)}.json" for job in jobs]
+    waiting = [(job, path) for job, path in zip(jobs, paths, strict=True) if not path.exists()]
+    begin = time.perf_counter()
+    # Processes start afresh: a CUDA context does not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running = [
+            pool.submit(_run, function, job, folder, device, path)
+            for (job, path), device in zip(waiting, cycle(devices), strict=False)
+        ]
+        for count, finished in enumerate(as_completed(running), 1):
+            name, seconds = finished.result()
+            note = f"{time.perf_counter() - begin:5.0f} s: {count}/{len(running)}"
+            print(f"{note} {name} took {seconds:.0f} s", flush=True)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _run(function, job, folder, device, path):
+    begin = time.perf_counter()
+    result = function(job, folder, device)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    os.replace(part, path)
+    return path.stem, time.perf_counter() - begin
+
+
+def _digest(job):
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,0 +1,48 @@
+"""Keep the layers of a network short of amplifying: Parseval networks."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ir_helpers.checks import positive
+
+__all__ = ["Parseval"]
+
+
+@dataclass(frozen=True)
+class Parseval:
+    """Draw the singular values of every layer's matrix to one number, by W ← (1 + β) W − (β / σ²) W Wᵀ W after each step.
+
+    The matrix of a k × k convolution has shape (out, in · k²), and the layer's Lipschitz constant is at most k σ, see
+    ``networks.conv_norm``. The step of the gradient pulls away from this, so the values end near σ, not at it.
+
+    Parameters
+    ----------
+    beta : float
+        β > 0. Singular values below σ·√(1 + 2/β) come closer to σ or change sides; β ≤ 0.5 never overshoots for long.
+    gain : float
+        σ, 1 in the paper.
+
+    References
+    ----------
+    M. Cisse et al., "Parseval networks", ICML 2017, arXiv:1704.08847.
+    """
+
+    beta: float
+    gain: float = 1.0
+
+    def __post_init__(self):
+        positive("beta", self.beta), positive("gain", self.gain)
+
+    @torch.no_grad()
+    def retract(self, network):
+        """Apply one retraction to the weights of all convolutions and linear layers of ``network``, in place."""
+        for layer in network.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                w = layer.weight.flatten(1)
+                # The smaller of the two Gram matrices: (W Wᵀ) W = W (Wᵀ W).
+                cube = (w @ w.T) @ w if len(w) <= w.shape[1] else w @ (w.T @ w)
+                layer.weight.copy_(
+                    ((1 + self.beta) * w - self.beta / self.gain**2 * cube).view_as(layer.weight)
+                )

@@ -1,0 +1,120 @@
+"""Train a reconstruction network, with or without an adversary: one loop for all methods of the book."""
+
+import pandas as pd
+
+from ir_helpers import checkpoints
+from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
+from ir_helpers.parseval import Parseval
+from ir_helpers.store import DataError
+from ir_helpers.training_run import Diverged, Run
+
+__all__ = ["Diverged", "Parseval", "fit", "resume"]
+
+
+def fit(
+    f,
+    A,
+    images,
+    adversary=None,
+    *,
+    epochs,
+    lam=1.0,
+    batch_size=128,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    parseval=None,
+    measure=None,
+    mixed_precision=False,
+    checkpoint=None,
+    seed=0,
+):
+    """Train f by min over θ of E ‖f(y) − x‖² + λ ‖f(y + δ) − x‖², y = A x, with δ from the adversary.
+
+    Adam with decoupled weight decay; the learning rate rises for 5 % of the steps and then falls to zero along a cosine.
+    f is attacked in evaluation mode and trained on the clean and the perturbed data in one batch.
+
+    Parameters
+    ----------
+    f : torch.nn.Module
+        From data to images; trained in place, on the device its parameters are on, and left in evaluation mode.
+    A : LinearOperator
+        On the same device.
+    images : torch.Tensor
+        x, (N, \\*A.image_shape), on any device.
+    adversary : object, optional
+        Gives δ, see ``adversaries``. None trains on clean data only.
+    epochs : int
+        Passes over all images.
+    lam : float
+        λ ≥ 0, weight of the adversarial term.
+    batch_size : int
+        Images in one step; the last, smaller batch of an epoch is used too.
+    learning_rate, weight_decay : float
+        Of the optimiser; the decay is per step and multiplied by the learning rate, as in AdamW.
+    parseval : Parseval, optional
+        Applied after each step.
+    measure : callable, optional
+        From images and a seeded ``torch.Generator`` of the CPU to data, for noise in the measurement; None takes A x.
+    mixed_precision : bool
+        Compute f's layers in bfloat16 where that is safe (``torch.autocast``). Weights stay as they are.
+    checkpoint : str or pathlib.Path, optional
+        File written after each epoch. If it is there, the run goes on from it, to the same result as without a stop: to the
+        last bit on a CPU.
+    seed : int
+        Of the order of the images and of ``measure``. The network's first weights are the caller's: ``torch.manual_seed``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each epoch: means over it of ``loss`` (‖f(y) − x‖²), ``adversarial_loss`` (‖f(y + δ) − x‖²) and
+        ``perturbation`` (‖δ‖₂), the learning rate at its end, and up to its end ``seconds`` and ``gradient_evaluations``:
+        how often an image went forward and backward through f, per image of the training set.
+
+    Raises
+    ------
+    Diverged
+        If a loss is not finite.
+    DataError
+        If the checkpoint is of a run with other settings.
+    ValueError, TypeError
+        If an argument is not what it should be.
+    """
+    settings = {
+        "epochs": positive_int("epochs", epochs),
+        "lam": not_negative("lam", lam),
+        "batch_size": positive_int("batch_size", batch_size),
+        "learning_rate": positive("learning_rate", learning_rate),
+        "weight_decay": not_negative("weight_decay", weight_decay),
+        "parseval": None if parseval is None else [parseval.beta, parseval.gain],
+        "mixed_precision": mixed_precision,
+        "seed": check_seed(seed),
+    }
+    check_batch("images", images, A.image_shape)
+    run = Run(f, A, images, adversary, measure, settings)
+    if checkpoint is not None:
+        run.take_over(checkpoint)
+    while run.epoch < epochs:
+        run.train_one_epoch()
+        if checkpoint is not None:
+            run.save(checkpoint)
+    f.eval()
+    return pd.DataFrame(run.history)
+
+
+def resume(checkpoint, f, A, images, adversary=None, *, measure=None):
+    """Go on with the run kept at ``checkpoint``, with the settings kept there; otherwise as ``fit``.
+
+    f, A, images, adversary and measure must be made as they were for that run.
+
+    Raises
+    ------
+    DataError
+        If there is no checkpoint, or it is of another network or adversary.
+    """
+    state = checkpoints.load(checkpoint)
+    if state is None:
+        raise DataError(f"there is no checkpoint at {checkpoint}: start the run with training.fit")
+    settings = state["settings"]
+    if settings["parseval"] is not None:
+        settings["parseval"] = Parseval(*settings["parseval"])
+    return fit(f, A, images, adversary, measure=measure, checkpoint=checkpoint, **settings)
