@@ -31,6 +31,8 @@ class Noise(Adversary):
     NeurIPS 2023, arXiv:2307.12822.
     """
 
+    replayable = False  # the numbers come from the CPU, the same on every machine
+
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
         return attacks.random_perturbation(y, self.radii(y), seed=self.next_seed())
@@ -58,7 +60,8 @@ class PerSample(Adversary):
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
         self.evaluations += self.steps * len(y)
-        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, seed=self.next_seed())
+        start = torch.zeros_like(y)  # the first step follows the gradient at y
+        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=start)
 
 
 class Stored(PerSample):
@@ -79,6 +82,8 @@ class Stored(PerSample):
     The idea of carrying perturbations over: A. Shafahi et al., "Adversarial training for free!", NeurIPS 2019,
     arXiv:1904.12843, who carry them from batch to batch.
     """
+
+    replayable = False  # the index is another in every batch
 
     def __init__(self, radius, steps):
         super().__init__(radius, steps)
@@ -133,12 +138,13 @@ class Common(Adversary):
         radii = self.radii(y).reshape(-1, *[1] * (y.ndim - 1))
         if self.direction is None:
             self.direction = attacks.random_perturbation(y[:1], 1.0, seed=self.next_seed())
-        direction = self.direction.to(y).requires_grad_()
+        self.direction = self.direction.to(y)  # from a checkpoint it comes on the CPU
+        direction = self.direction.clone().requires_grad_()
         with torch.enable_grad():
             error = (f(y + radii * direction) - x).square().flatten(1).sum(1).mean()
             (gradient,) = torch.autograd.grad(error, direction)
         moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
-        self.direction = (moved / moved.norm()).detach()
+        self.direction.copy_(moved / moved.norm())
         self.evaluations += len(y)
         return radii * self.direction
 

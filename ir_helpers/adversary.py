@@ -14,6 +14,9 @@ def relative(share):
 class Adversary:
     """What all adversaries share: a radius, chance that an epoch's seed determines, and a count."""
 
+    # Whether ``perturb`` takes nothing from the CPU but y and x, so that a step of training can be replayed.
+    replayable = True
+
     def __init__(self, radius):
         self.radius = radius if callable(radius) else not_negative("radius", radius)
         self.evaluations = 0

@@ -8,25 +8,24 @@ import warnings
 
 import torch
 
-from ir_helpers.checks import check_attack_inputs, check_batch, check_like, positive_int, radius_per_sample
+from ir_helpers.checks import (
+    check_attack_inputs,
+    check_batch,
+    check_like,
+    holds,
+    positive_int,
+    radius_per_sample,
+)
 from ir_helpers.doubts import AttackCheck, AttackWarning, find_doubts
 from ir_helpers.trust_region import exact_worst_case
 
 # Step lengths in units of ε; the chapter on the worst case shows what other rules miss.
 _LONGEST, _SHORTEST = 8.0, 0.05
-# The first search begins near zero: its first step then follows the gradient at y, which for linear f has the signs of
-# the optimum. From a random point it can end in the local maximum with one sign reversed.
+# The first search begins near zero: its first step follows the gradient at y, which for linear f has the optimum's signs.
 _NEAR_ZERO = 1e-4
 
-__all__ = [
-    "AttackCheck",
-    "AttackWarning",
-    "check_attack",
-    "exact_worst_case",
-    "worst_case",
-    "worst_case_image",
-]
-__all__ += ["project", "random_perturbation"]
+__all__ = ["AttackCheck", "AttackWarning", "check_attack", "exact_worst_case", "project"]
+__all__ += ["random_perturbation", "worst_case", "worst_case_image"]
 
 
 def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, start=None):
@@ -74,9 +73,10 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
         check_like("start", start, y)
     best, best_error = torch.zeros_like(y), _errors(reconstruct, y.detach(), target).detach()
     for restart in range(restarts):
-        begin = random_perturbation(y, radius if restart else _NEAR_ZERO * radius, seed=seed + restart)
         if start is not None and restart == 0:
             begin = start.detach()
+        else:
+            begin = random_perturbation(y, radius if restart else _NEAR_ZERO * radius, seed=seed + restart)
         for delta, error in _ascend(reconstruct, y.detach(), target, radius, steps, project(begin, radius)):
             better = error > best_error
             best_error = torch.where(better, error, best_error)
@@ -222,7 +222,7 @@ def _errors(reconstruct, y, target):
             f"target has shape {tuple(target.shape)}, but reconstruct(y) gave {tuple(output.shape)}"
         )
     error = (output - target).square().flatten(1).sum(1)
-    if not torch.isfinite(error.detach()).all():
+    if not holds(torch.isfinite(error.detach())):
         raise ValueError(
             "reconstruct gave NaN or infinite values for a finite y + delta: nothing can be maximised"
         )

@@ -6,6 +6,16 @@ import numpy as np
 import torch
 
 
+def holds(condition):
+    """Return whether every entry of a boolean tensor is true.
+
+    While a CUDA graph is recorded nothing can be read back from the GPU: then the answer is yes. The same code has run
+    unrecorded on batches before.
+    """
+    recorded = condition.is_cuda and torch.cuda.is_current_stream_capturing()
+    return recorded or bool(condition.all())
+
+
 def check_batch(name, values, shape=None):
     """Raise unless ``values`` is a finite floating-point tensor (B, \\*shape), B ≥ 1; None allows any shape."""
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
@@ -19,7 +29,7 @@ def check_batch(name, values, shape=None):
         raise ValueError(f"{name} must have shape ({sizes}) with B ≥ 1, got {tuple(values.shape)}")
     # A sum is finite if all terms are, short of overflow: one cheap pass, and the exact test only where it fails.
     detached = values.detach()
-    if not torch.isfinite(detached.sum()) and not torch.isfinite(detached).all():
+    if not holds(torch.isfinite(detached.sum())) and not torch.isfinite(detached).all():
         raise ValueError(f"{name} has NaN or infinite values: pass finite numbers")
 
 
@@ -103,9 +113,12 @@ def radius_per_sample(radius, y):
         raise TypeError(
             f"radius must be a number or a tensor of shape ({len(y)},), got {type(radius).__name__}"
         )
-    values = torch.as_tensor(radius, dtype=y.dtype, device=y.device)
+    if isinstance(radius, torch.Tensor):
+        values = radius.to(y.device, y.dtype)
+    else:
+        values = torch.full((), float(radius), dtype=y.dtype, device=y.device)  # no copy from the CPU
     if values.ndim and tuple(values.shape) != (len(y),):
         raise ValueError(f"radius must be one number or have shape ({len(y)},), got {tuple(values.shape)}")
-    if not (torch.isfinite(values) & (values >= 0)).all():
+    if not holds(torch.isfinite(values) & (values >= 0)):
         raise ValueError(f"radius must be finite and not negative, got {radius!r}")
     return values.detach().expand(len(y))

@@ -57,6 +57,11 @@ class Experiment:
     relative: bool = False
     measure: Callable | None = None
 
+    @property
+    def methods(self):
+        """The methods that are trained, in the order of ``METHODS``."""
+        return tuple(method for method in METHODS if method in self.grids)
+
     def adversary(self, method, settings, A):
         """Return what gives δ in training by this method; None for the methods that see clean data only."""
         radius = settings.get("radius", self.radius)

@@ -69,7 +69,10 @@ class Generator(Adversary):
         self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
         self.ascent_steps = int(not_negative("ascent_steps", ascent_steps))
         self.optimiser = torch.optim.Adam(
-            network.parameters(), lr=positive("learning_rate", learning_rate), betas=(0.5, 0.99)
+            network.parameters(),
+            lr=positive("learning_rate", learning_rate),
+            betas=(0.5, 0.99),
+            capturable=next(network.parameters()).is_cuda,
         )
 
     def propose(self, f, y, x=None):
@@ -86,9 +89,7 @@ class Generator(Adversary):
                 self._climb(f, y[part], x[part])
             return self.propose(f, y, x).detach()
         proposed = self.propose(f, y, x)
-        found = attacks.worst_case(
-            f, y, x, self.radii(y), steps=self.ascent_steps, start=proposed.detach(), seed=self.next_seed()
-        )
+        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.ascent_steps, start=proposed.detach())
         self.evaluations += self.ascent_steps * len(y)
         self._imitate(f, y, x, proposed, found)
         return found

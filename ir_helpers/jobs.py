@@ -5,41 +5,57 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
-__all__ = ["run_all"]
+from ir_helpers.store import DATA
+
+__all__ = ["Machine", "run_all"]
 
 
-def run_all(function, jobs, folder, *, devices=("cpu",), workers=1):
-    """Return ``function(job, folder, device)`` for each job, in the order of the jobs.
+@dataclass(frozen=True)
+class Machine:
+    """Where trainings run.
 
-    Results already in the folder are read, so a recipe that was stopped goes on where it was.
+    Attributes
+    ----------
+    devices : tuple of str
+        Taken in turn.
+    workers : int
+        Processes at a time. A training on a GPU replays recorded kernels and fills it: one or two for each GPU.
+    folder : pathlib.Path
+        Where results are kept, so that a recipe that was stopped goes on where it was.
+    """
+
+    devices: tuple = ("cpu",)
+    workers: int = 1
+    folder: Path = DATA.parent / "_build" / "recipes"
+
+
+def run_all(function, jobs, machine):
+    """Return ``function(job, machine.folder, device)`` for each job, in the order of the jobs.
+
+    Results already in the folder are read instead.
 
     Parameters
     ----------
     function : callable
         A module-level function; what it returns must be what JSON can hold. It may keep further files in the folder.
     jobs : list of dict
-        Of what JSON can hold; ``"name"`` begins the name of the result's file and is printed. The longest go first.
-    folder : pathlib.Path
-        Where results are kept.
-    devices : sequence of str
-        Taken in turn.
-    workers : int
-        Processes at a time. One small network does not fill a GPU, eight do.
+        Of what JSON can hold; ``"name"`` begins the name of the result's file and is printed. Put the longest first.
+    machine : Machine
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{job['name']}-{_digest(job)}.json" for job in jobs]
+    machine.folder.mkdir(parents=True, exist_ok=True)
+    paths = [machine.folder / f"{job['name']}-{_digest(job)}.json" for job in jobs]
     waiting = [(job, path) for job, path in zip(jobs, paths, strict=True) if not path.exists()]
     begin = time.perf_counter()
     # Processes start afresh: a CUDA context does not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(machine.workers, mp_context=get_context("spawn")) as pool:
         running = [
-            pool.submit(_run, function, job, folder, device, path)
-            for (job, path), device in zip(waiting, cycle(devices), strict=False)
+            pool.submit(_run, function, job, machine.folder, device, path)
+            for (job, path), device in zip(waiting, cycle(machine.devices), strict=False)
         ]
         for count, finished in enumerate(as_completed(running), 1):
             name, seconds = finished.result()

@@ -1,6 +1,7 @@
 """From an experiment to weights and tables: tune each method, train it with several seeds, attack the results."""
 
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,33 +9,70 @@ import pandas as pd
 import torch
 
 from ir_helpers import attacks, networks, robustness
-from ir_helpers.catalogue import EXPERIMENTS, VARIANTS
+from ir_helpers.catalogue import EXPERIMENTS, RELATED, VARIANTS
 from ir_helpers.experiments import METHODS
 from ir_helpers.jobs import run_all
 
-__all__ = ["SLACK", "choose", "train_all", "tune_all"]
+__all__ = ["choose", "make"]
 
 SLACK = 1.2  # a tuned method may cost this factor in clean error
 SEEDS = (0, 1, 2)
 _SAMPLE = 50  # test images whose errors are kept one by one, for readers to recompute
 
 
-def tune_all(name, folder, methods=METHODS, **where):
+def make(name, out, machine):
+    """Make the weights and tables of the experiment ``name`` below the folder ``out``; see ``tables``."""
+    tuning = tune_all(name, machine)
+    settings = tuning[tuning["chosen"]].set_index("method")["settings"].map(json.loads)
+    jobs = [
+        _training_job(name, method, settings[method], seed)
+        for method in _longest_first(settings)
+        for seed in SEEDS
+    ]
+    for other, methods in RELATED.get(name, {}).items():
+        jobs += [_training_job(other, method, settings[method], seed) for method in methods for seed in SEEDS]
+    trained = run_all(_train, jobs, machine)
+    first = [job for job in jobs if job["experiment"] == name and job["seed"] == SEEDS[0]]
+    compared = run_all(_compare, [{"name": f"{name}-compare", "experiment": name, "jobs": first}], machine)[0]
+    tables = {
+        "": pd.DataFrame([row for result in trained for row in result["curve"]]),
+        "-training": pd.DataFrame([result["training"] for result in trained]),
+        "-tuning": tuning,
+        "-transfer": pd.DataFrame(compared["transfer"]),
+        "-images": pd.DataFrame(compared["images"]),
+    }
+    if name in VARIANTS:
+        tables["-variants"] = vary(name, machine)
+    for ending, table in tables.items():
+        path = Path(out, "results", f"{name}{ending}.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    for job in first:
+        path = Path(out, "weights", name, f"{job['method']}.safetensors")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_weights(job, machine.folder), path)
+
+
+def outputs(name):
+    """Return the files that ``make`` writes, as paths below the folder ``data``."""
+    endings = ["", "-training", "-tuning", "-transfer", "-images"] + ["-variants"] * (name in VARIANTS)
+    tables = [f"results/{name}{ending}.csv" for ending in endings]
+    return tuple([f"weights/{name}/{method}.safetensors" for method in EXPERIMENTS[name].methods] + tables)
+
+
+def tune_all(name, machine):
     """Train each method with each setting of its grid; return the table, with the setting that is chosen."""
     grids = EXPERIMENTS[name].grids
-    runs = [(method, settings) for method in sorted(methods, key=_cost) for settings in grids[method]]
-    table = pd.DataFrame(run_all(_tune, [_tuning_job(name, *run) for run in runs], folder, **where))
+    runs = [(method, settings) for method in _longest_first(grids) for settings in grids[method]]
+    table = pd.DataFrame(run_all(_tune, [_tuning_job(name, *run) for run in runs], machine))
     return table.assign(chosen=table.index.isin(choose(table)))
 
 
-def vary(name, folder, **where):
+def vary(name, machine):
     """Train each of ``catalogue.VARIANTS`` as in the tuning; return the table."""
-    jobs = [_tuning_job(name, *run) for run in VARIANTS.values()]
-    return pd.DataFrame(run_all(_tune, jobs, folder, **where)).assign(variant=list(VARIANTS))
-
-
-def _tuning_job(name, method, settings):
-    return {"name": f"tune-{method}", "experiment": name, "method": method, "settings": settings}
+    variants = VARIANTS[name]
+    jobs = [_tuning_job(name, *run) for run in variants.values()]
+    return pd.DataFrame(run_all(_tune, jobs, machine)).assign(variant=list(variants))
 
 
 def choose(table, slack=SLACK):
@@ -63,32 +101,22 @@ def choose(table, slack=SLACK):
     return chosen
 
 
-def train_all(name, tuning, folder, methods=METHODS, seeds=SEEDS, **where):
-    """Train each method with its chosen setting on all training images, once for each seed; attack each on the test images.
-
-    Returns
-    -------
-    list of dict
-        See ``_train``.
-    """
-    settings = tuning[tuning["chosen"]].set_index("method")["settings"].map(json.loads)
-    jobs = [
-        {
-            "name": f"{name}-{method}",
-            "experiment": name,
-            "method": method,
-            "settings": settings[method],
-            "seed": seed,
-        }
-        for method in sorted(methods, key=_cost)
-        for seed in seeds
-    ]
-    return run_all(_train, jobs, folder, **where)
+def _longest_first(methods=METHODS):
+    """Order methods by running time: the longest must not be waited for in the end."""
+    return [method for method in METHODS[::-1] if method in methods]
 
 
-def _cost(method):
-    """Order methods by running time, the longest first: they must not be waited for in the end."""
-    return METHODS[::-1].index(method)
+def _tuning_job(name, method, settings):
+    return {"name": f"tune-{method}", "experiment": name, "method": method, "settings": settings}
+
+
+def _training_job(name, method, settings, seed):
+    job = {"experiment": name, "method": method, "settings": settings, "seed": seed}
+    return {"name": f"{name}-{method}-{seed}"} | job
+
+
+def _weights(job, folder):
+    return Path(folder, f"{job['name']}.safetensors")
 
 
 def _tune(job, folder, device):
@@ -121,7 +149,7 @@ def _train(job, folder, device):
     )
     last = history.iloc[-1]
     path = networks.save(
-        Path(folder, f"{experiment.name}-{job['method']}-{seed}.safetensors"),
+        _weights(job, folder),
         f,
         dict(experiment.operator),
         recipe=experiment.name,
@@ -148,7 +176,7 @@ def _train(job, folder, device):
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
     }
     row |= _strength(experiment, f, adversary, x) if job["method"] == "min-max" else {}
-    return {"curve": curve.to_dict("records"), "training": row, "weights": path.name}
+    return {"curve": curve.to_dict("records"), "training": row}
 
 
 def _curve(experiment, f, x, radii, **search):
@@ -175,5 +203,21 @@ def _strength(experiment, f, adversary, x):
         return {f"error_{k}": robustness.squared_error(f(y + d), x).mean().item() for k, d in deltas.items()}
 
 
-def transfer(names, folder, device="cpu"):
-    """Attack each network with the δ found for each other one, on the test images; return a tidy table."""
+def _compare(job, folder, device):
+    """Attack each network with the δ of each other one; return the mean errors, and each one's own errors by image."""
+    experiment = EXPERIMENTS[job["experiment"]]
+    fs = {one["method"]: networks.pretrained(_weights(one, folder)).to(device) for one in job["jobs"]}
+    x = experiment.images("test").to(device)
+    y = next(iter(fs.values())).operator(x)
+    radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
+    transfer, images = [], []
+    for source, f in fs.items():
+        delta = attacks.worst_case(f, y, x, radius, steps=100, restarts=3)
+        for target, g in fs.items():
+            with torch.no_grad():
+                error = robustness.squared_error(g(y + delta), x)
+            transfer.append({"source": source, "target": target, "error": error.mean().item()})
+            if source == target:
+                own = error[:_SAMPLE].tolist()
+                images += [{"method": source, "image": k, "error": value} for k, value in enumerate(own)]
+    return {"transfer": transfer, "images": images}

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ir_helpers import checkpoints
 from ir_helpers.parseval import Parseval
+from ir_helpers.replay import Replayed
 from ir_helpers.store import DataError
 
 _LOOK = 20  # steps between looks at the losses: each look waits for the GPU
@@ -27,10 +28,20 @@ class Run:
         self.f, self.images, self.adversary, self.settings = f, images, adversary, settings
         self.measure = measure or (lambda x, generator: A(x))
         self.parseval = Parseval(*settings["parseval"]) if settings["parseval"] else None
-        self.optimiser = torch.optim.AdamW(
-            f.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-        )
         self.device = next(f.parameters()).device
+        # On a GPU the step is replayed: the optimiser then reads its learning rate from a tensor, not from Python.
+        on_gpu = self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(
+            f.parameters(),
+            lr=torch.tensor(settings["learning_rate"], device=self.device)
+            if on_gpu
+            else settings["learning_rate"],
+            weight_decay=settings["weight_decay"],
+            capturable=on_gpu,
+        )
+        replayable = adversary is None or getattr(adversary, "replayable", False)
+        self.advance = Replayed(self._step) if replayable else self._step
+        self._search_costs = {}  # by batch size
         self.steps_per_epoch = math.ceil(len(images) / settings["batch_size"])
         self.history = []
 
@@ -52,19 +63,28 @@ class Run:
         sums, recent = torch.zeros(3, device=self.device), []
         bar = tqdm(batches, desc=f"epoch {self.epoch + 1}/{self.settings['epochs']}", leave=False)
         for step, chosen in enumerate(bar):
-            x = self.images[chosen.to(self.images.device)].to(self.device)
-            if self.adversary is not None:
-                self.adversary.index = chosen
-            recent.append(self._step(step, x, generator))
-            sums += recent[-1] * len(x) / len(order)
+            recent.append(self._train_on(chosen, step, generator))
+            sums += recent[-1] * len(chosen) / len(order)
             if len(recent) == _LOOK or step == len(batches) - 1:
                 self._look(torch.stack(recent).tolist(), step, bar)
                 recent = []
         self._note(sums.tolist(), time.perf_counter() - begin)
 
-    def _step(self, step, x, generator):
+    def _train_on(self, chosen, step, generator):
+        x = self.images[chosen.to(self.images.device)].to(self.device)
+        self._set_rate(self.settings["learning_rate"] * self._schedule(step))
+        if self.adversary is None:
+            return self.advance(x, self.measure(x, generator))
+        self.adversary.index = chosen
+        before = self.adversary.evaluations
+        found = self.advance(x, self.measure(x, generator))
+        if getattr(self.advance, "replayed", False):  # no Python ran that could have counted
+            self.adversary.evaluations = before + self._search_costs[len(chosen)]
+        self._search_costs[len(chosen)] = self.adversary.evaluations - before
+        return found
+
+    def _step(self, x, y):
         """Move the parameters once; return the means of ‖f(y) − x‖², ‖f(y + δ) − x‖² and ‖δ‖ over the batch."""
-        y = self.measure(x, generator)
         data, target, norm = y, x, torch.zeros((), device=self.device)
         if self.adversary is not None:
             self.f.eval()
@@ -76,20 +96,24 @@ class Run:
         with self._precision():
             errors = (self.f(data) - target).square().flatten(1).sum(1)
         clean, attacked = errors[: len(x)].mean(), errors[len(x) :].sum() / len(x)
-        self._descend(clean + self.settings["lam"] * attacked, step)
-        return torch.stack([clean, attacked, norm]).detach()
-
-    def _descend(self, loss, step):
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings["learning_rate"] * self._schedule(step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (clean + self.settings["lam"] * attacked).backward()
         self.optimiser.step()
         if self.parseval is not None:
             self.parseval.retract(self.f)
+        return torch.stack([clean, attacked, norm]).detach()
+
+    def _set_rate(self, value):
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
 
     def _precision(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings["mixed_precision"])
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.settings["mixed_precision"], cache_enabled=False
+        )
 
     def _schedule(self, step):
         """Return the factor of the learning rate: up along a line, then down along a cosine."""
@@ -116,7 +140,7 @@ class Run:
                 "loss": means[0],
                 "adversarial_loss": means[1],
                 "perturbation": means[2],
-                "learning_rate": self.optimiser.param_groups[0]["lr"],
+                "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
                 "seconds": before + seconds,
                 "gradient_evaluations": passes * (self.epoch + 1) + searches,
             }
@@ -124,10 +148,13 @@ class Run:
 
     def save(self, checkpoint):
         """Write the whole state to the file ``checkpoint``."""
+        optimiser = self.optimiser.state_dict()
+        for group in optimiser["param_groups"]:
+            group["lr"] = float(group["lr"])
         state = {
             "settings": self.settings,
             "network": self.f.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": optimiser,
             "adversary": {} if self.adversary is None else self.adversary.state(),
             "history": self.history,
         }
@@ -153,5 +180,8 @@ class Run:
             raise DataError(
                 f"the checkpoint {checkpoint} is of another network or adversary: {error}"
             ) from None
+        rates = [group["lr"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
+        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate  # set before every step; on a GPU a tensor
         self.history = state["history"]

@@ -35,8 +35,13 @@ ORDER = [
     "adversaries",
     "checkpoints",
     "parseval",
+    "replay",
     "training_run",
     "training",
+    "experiments",  # many trainings
+    "catalogue",
+    "jobs",
+    "network_recipes",
     "theory",
     "figures",  # what pages show
     "widgets",
