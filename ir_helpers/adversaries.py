@@ -11,10 +11,14 @@ import torch
 
 from ir_helpers import attacks
 from ir_helpers.adversary import Adversary, relative
-from ir_helpers.checks import check_batch, not_negative, positive_int
+from ir_helpers.checks import check_attack_inputs, check_batch, not_negative, positive_int
 from ir_helpers.generator import Generator
 
 __all__ = ["Adversary", "Common", "Generator", "Noise", "PerSample", "Stored", "relative"]
+
+
+# Searches begin close to zero, where the gradient is that at y. Not at zero: where f(y) = x it has no gradient.
+_SMALL = 1e-5
 
 
 class Noise(Adversary):
@@ -57,11 +61,15 @@ class PerSample(Adversary):
         super().__init__(radius)
         self.steps = positive_int("steps", steps)
 
+    def settings(self):
+        """Return what makes this adversary another one than its like."""
+        return super().settings() | {"steps": self.steps}
+
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
+        check_batch("y", y)
         self.evaluations += self.steps * len(y)
-        start = torch.zeros_like(y)  # the first step follows the gradient at y
-        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=start)
+        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=_small(y))
 
 
 class Stored(PerSample):
@@ -91,26 +99,28 @@ class Stored(PerSample):
 
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x, which ``training.fit`` has named in ``index``."""
+        check_batch("y", y)
         if self.index is None or len(self.index) != len(y):
             raise ValueError("Stored needs to know which images these are: set index, or use training.fit")
         missing = int(self.index.max()) + 1 - (0 if self.memory is None else len(self.memory))
         if missing > 0:
             fresh = y.new_zeros(missing, *y.shape[1:])
             self.memory = fresh if self.memory is None else torch.cat([self.memory, fresh])
-        index = self.index.to(y.device)
-        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=self.memory[index])
+        self.memory, index = self.memory.to(y), self.index.to(y.device)
+        start = self.memory[index] + _small(y)
+        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=start)
         self.memory[index] = found
         self.evaluations += self.steps * len(y)
         return found
 
     def state(self):
         """Return what a checkpoint must keep, as a dict."""
-        return super().state() | ({} if self.memory is None else {"memory": self.memory})
+        return super().state() | ({} if self.memory is None else {"memory": self.memory.clone()})
 
     def load_state(self, state):
         """Take over what ``state()`` gave."""
         super().load_state(state)
-        self.memory = state.get("memory")
+        self.memory = state["memory"].clone() if "memory" in state else None
 
 
 class Common(Adversary):
@@ -132,16 +142,24 @@ class Common(Adversary):
         self.step = not_negative("step", step)
         self.direction = None
 
+    def settings(self):
+        """Return what makes this adversary another one than its like."""
+        return super().settings() | {"step": self.step}
+
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
-        check_batch("y", y)
-        radii = self.radii(y).reshape(-1, *[1] * (y.ndim - 1))
+        radii = check_attack_inputs(y, x, self.radii(y)).reshape(-1, *[1] * (y.ndim - 1))
         if self.direction is None:
             self.direction = attacks.random_perturbation(y[:1], 1.0, seed=self.next_seed())
         self.direction = self.direction.to(y)  # from a checkpoint it comes on the CPU
         direction = self.direction.clone().requires_grad_()
         with torch.enable_grad():
-            error = (f(y + radii * direction) - x).square().flatten(1).sum(1).mean()
+            estimate = f(y + radii * direction)
+            if estimate.shape != x.shape:
+                raise ValueError(
+                    f"x must have the shape of f(y), {tuple(estimate.shape)}, got {tuple(x.shape)}"
+                )
+            error = (estimate - x).square().flatten(1).sum(1).mean()
             (gradient,) = torch.autograd.grad(error, direction)
         moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
         self.direction.copy_(moved / moved.norm())
@@ -150,10 +168,15 @@ class Common(Adversary):
 
     def state(self):
         """Return what a checkpoint must keep, as a dict."""
-        known = {} if self.direction is None else {"direction": self.direction}
+        known = {} if self.direction is None else {"direction": self.direction.clone()}
         return super().state() | known
 
     def load_state(self, state):
         """Take over what ``state()`` gave."""
         super().load_state(state)
-        self.direction = state.get("direction")
+        self.direction = state["direction"].clone() if "direction" in state else None
+
+
+def _small(y):
+    """Return a δ near zero, of a direction that no random number decides."""
+    return _SMALL * y

@@ -1,5 +1,7 @@
 """What all adversaries of `adversaries` share."""
 
+from dataclasses import dataclass
+
 from ir_helpers.checks import not_negative, radius_per_sample
 
 __all__ = ["Adversary", "relative"]
@@ -8,7 +10,15 @@ __all__ = ["Adversary", "relative"]
 def relative(share):
     """Return the function y ↦ ε = share · ‖y‖₂ of each sample, for radii relative to the data."""
     share = not_negative("share", share)
-    return lambda y: share * y.detach().flatten(1).norm(dim=1)
+    return _Relative(share)
+
+
+@dataclass(frozen=True)
+class _Relative:
+    share: float
+
+    def __call__(self, y):
+        return self.share * y.detach().flatten(1).norm(dim=1)
 
 
 class Adversary:
@@ -22,6 +32,11 @@ class Adversary:
         self.evaluations = 0
         self.index = None  # set by training: the places of the batch's images in the training set
         self._seed = 0
+
+    def settings(self):
+        """Return what makes this adversary another one than its like: a checkpoint keeps it, to refuse the wrong one."""
+        radius = repr(self.radius) if callable(self.radius) else self.radius
+        return {"kind": type(self).__name__, "radius": radius}
 
     def begin_epoch(self, seed):
         """Set the chance of the coming epoch: what follows depends on the seed and the batches alone."""

@@ -11,8 +11,8 @@ import torch
 from ir_helpers.checks import (
     check_attack_inputs,
     check_batch,
+    check_error,
     check_like,
-    holds,
     positive_int,
     radius_per_sample,
 )
@@ -222,10 +222,7 @@ def _errors(reconstruct, y, target):
             f"target has shape {tuple(target.shape)}, but reconstruct(y) gave {tuple(output.shape)}"
         )
     error = (output - target).square().flatten(1).sum(1)
-    if not holds(torch.isfinite(error.detach())):
-        raise ValueError(
-            "reconstruct gave NaN or infinite values for a finite y + delta: nothing can be maximised"
-        )
+    check_error(error)
     return error
 
 

@@ -18,6 +18,8 @@ from ir_helpers.store import DataError
 
 __all__ = ["load", "previous", "save"]
 
+_DAMAGE = (SafetensorError, ValueError, KeyError, OSError)
+
 
 def previous(path):
     """Return where the checkpoint before the one at ``path`` is kept."""
@@ -46,7 +48,7 @@ def save(path, state):
         save_file(tensors, part, metadata={"rest": text, "sha256": _digest(tensors, text)})
         with open(part, "rb") as file:
             os.fsync(file.fileno())  # on the disk before the name points to it
-        if path.exists():
+        if _is_whole(path):  # a damaged one must not take the place of the one before it
             os.replace(path, previous(path))
         os.replace(part, path)
     finally:
@@ -69,7 +71,7 @@ def load(path):
             continue
         try:
             state = _read(candidate)
-        except (SafetensorError, ValueError, KeyError, OSError) as error:
+        except _DAMAGE as error:
             damaged.append(f"{candidate} ({error})")
             continue
         if damaged:
@@ -80,10 +82,19 @@ def load(path):
     return None
 
 
+def _is_whole(path):
+    try:
+        return path.exists() and _read(path) is not None
+    except _DAMAGE:
+        return False
+
+
 def _read(path):
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = file.metadata() or {}
+    if not {"rest", "sha256"} & metadata.keys():
+        raise DataError(f"{path} is not a checkpoint of training.fit: pass another path")
     if metadata["sha256"] != _digest(tensors, metadata["rest"]):
         raise ValueError("its content does not have the hash that it was written with")
     return _join(json.loads(metadata["rest"]), tensors)
@@ -92,8 +103,9 @@ def _read(path):
 def _split(value, prefix, tensors):
     """Move the tensors of nested dicts into ``tensors``, leaving their place marked."""
     if isinstance(value, torch.Tensor):
-        tensors[prefix] = value
-        return {"tensor": prefix}
+        key = f"{len(tensors)}{prefix}"  # numbered: different paths can read the same
+        tensors[key] = value
+        return {"tensor": key}
     if isinstance(value, dict):
         # Keys of optimisers are numbers: each pair keeps its key's type.
         return {"pairs": [[key, _split(item, f"{prefix}/{key}", tensors)] for key, item in value.items()]}

@@ -6,6 +6,10 @@ import numpy as np
 import torch
 
 
+class NotFinite(ValueError):
+    """Numbers are NaN or infinite where they must not be."""
+
+
 def holds(condition):
     """Return whether every entry of a boolean tensor is true.
 
@@ -30,7 +34,15 @@ def check_batch(name, values, shape=None):
     # A sum is finite if all terms are, short of overflow: one cheap pass, and the exact test only where it fails.
     detached = values.detach()
     if not holds(torch.isfinite(detached.sum())) and not torch.isfinite(detached).all():
-        raise ValueError(f"{name} has NaN or infinite values: pass finite numbers")
+        raise NotFinite(f"{name} has NaN or infinite values: pass finite numbers")
+
+
+def check_error(error):
+    """Raise unless the errors of an attack's images are finite."""
+    if not holds(torch.isfinite(error.detach())):
+        raise NotFinite(
+            "reconstruct gave NaN or infinite values for a finite y + delta: nothing can be maximised"
+        )
 
 
 def check_like(name, values, y):
@@ -48,6 +60,8 @@ def check_seed(value):
     """Return ``value`` as an int if it is a whole number ≥ 0, as NumPy's generators take."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"seed must be a whole number, not negative, got {value!r}")
+    if value >= 2**62:
+        raise ValueError(f"seed must be below 2**62, got {value!r}")
     return int(value)
 
 

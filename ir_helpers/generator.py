@@ -5,7 +5,7 @@ from torch.nn.functional import cosine_similarity
 
 from ir_helpers import attacks
 from ir_helpers.adversary import Adversary
-from ir_helpers.checks import not_negative, positive, positive_int
+from ir_helpers.checks import positive, positive_int
 
 __all__ = ["Generator"]
 
@@ -67,13 +67,19 @@ class Generator(Adversary):
         self.network = network
         self.penalty = None if penalty is None else positive("penalty", penalty)
         self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
-        self.ascent_steps = int(not_negative("ascent_steps", ascent_steps))
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.ascent_steps = 0 if ascent_steps == 0 else positive_int("ascent_steps", ascent_steps)
         self.optimiser = torch.optim.Adam(
             network.parameters(),
-            lr=positive("learning_rate", learning_rate),
+            lr=self.learning_rate,
             betas=(0.5, 0.99),
             capturable=next(network.parameters()).is_cuda,
         )
+
+    def settings(self):
+        """Return what makes this adversary another one than its like."""
+        names = ("penalty", "inner_steps", "ascent_steps", "parts", "learning_rate")
+        return super().settings() | {name: getattr(self, name) for name in names}
 
     def propose(self, f, y, x=None):
         """Return δ = G(y), on the sphere where there is no penalty; differentiable in the weights of G."""
@@ -84,8 +90,9 @@ class Generator(Adversary):
     def perturb(self, f, y, x):
         """Train G on this batch and return δ for the data y of the images x."""
         if self.ascent_steps == 0:
+            parts = min(self.parts, len(y))
             for k in range(self.inner_steps):
-                part = slice(k % self.parts, None, self.parts)
+                part = slice(k % parts, None, parts)
                 self._climb(f, y[part], x[part])
             return self.propose(f, y, x).detach()
         proposed = self.propose(f, y, x)

@@ -17,6 +17,8 @@ __all__ = ["choose", "make"]
 
 SLACK = 1.2  # a tuned method may cost this factor in clean error
 SEEDS = (0, 1, 2)
+SEARCH = {"steps": 100, "restarts": 3}  # of every worst case in the tables of trained networks
+TUNING_SEARCH = {"steps": 50, "restarts": 1}
 _SAMPLE = 50  # test images whose errors are kept one by one, for readers to recompute
 
 
@@ -129,7 +131,7 @@ def _tune(job, folder, device):
         epochs=experiment.tuning_epochs,
     )
     x = experiment.images("validation").to(device)
-    table = _curve(experiment, f, x, (0.0, experiment.radius), steps=50, restarts=1)
+    table = _curve(experiment, f, x, (0.0, experiment.radius), **TUNING_SEARCH)
     return {
         "method": job["method"],
         "settings": json.dumps(job["settings"]),
@@ -164,7 +166,7 @@ def _train(job, folder, device):
     f = networks.pretrained(path).to(device)  # what a reader gets: weights in half precision
     x = experiment.images("test").to(device)
     known = {"method": job["method"], "measurements": f.operator.data_shape[-1], "seed": seed}
-    curve = _curve(experiment, f, x, experiment.radii, steps=100, restarts=3).assign(**known)
+    curve = _curve(experiment, f, x, experiment.radii, **SEARCH).assign(**known)
     row = known | {
         "settings": json.dumps(job["settings"]),
         "epochs": len(history),
@@ -197,7 +199,7 @@ def _strength(experiment, f, adversary, x):
         "generator": proposed,
         "generator_and_steps": attacks.worst_case(f, y, x, radius, steps=steps, start=proposed),
         "steps": attacks.worst_case(f, y, x, radius, steps=steps),
-        "search": attacks.worst_case(f, y, x, radius, steps=100, restarts=3),
+        "search": attacks.worst_case(f, y, x, radius, **SEARCH),
     }
     with torch.no_grad():
         return {f"error_{k}": robustness.squared_error(f(y + d), x).mean().item() for k, d in deltas.items()}
@@ -212,7 +214,7 @@ def _compare(job, folder, device):
     radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
     transfer, images = [], []
     for source, f in fs.items():
-        delta = attacks.worst_case(f, y, x, radius, steps=100, restarts=3)
+        delta = attacks.worst_case(f, y, x, radius, **SEARCH)
         for target, g in fs.items():
             with torch.no_grad():
                 error = robustness.squared_error(g(y + delta), x)

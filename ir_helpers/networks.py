@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
 
-from ir_helpers import classical, operators, store
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers import operators, store
+from ir_helpers.reconstructors import LinearReconstructor, Perturber, Reconstructor
 from ir_helpers.unet import UNet, conv_norm
 
 __all__ = [
@@ -22,116 +24,10 @@ __all__ = [
     "save",
 ]
 
-_STARTS = {"adjoint": lambda A, y: A.T(y), "fbp": classical.fbp}
 _OPERATORS = {"gaussian": operators.gaussian, "dct_block": operators.dct_block}
 _OPERATORS["parallel_beam"] = operators.parallel_beam
 _PROBES = 8  # numbers that tell two operators apart
-
-
-class _OverOperator(nn.Module):
-    """A network that works with an operator A, which follows it to another device or floating type."""
-
-    def __init__(self, A):
-        super().__init__()
-        if not isinstance(A, LinearOperator):
-            raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
-        self.operator = A
-
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
-        weight = next(self.parameters())
-        self.operator = self.operator.to(weight.device).to(weight.dtype)
-        return self
-
-
-class Reconstructor(_OverOperator):
-    """Reconstruct in two steps: a formula leads from data to the image domain, and a network does the rest.
-
-    From the adjoint the network makes the image, f(y) = network(Aᵀ y). Filtered back-projection is an image already, which
-    the network corrects, f(y) = x₀ + network(x₀), as in FBPConvNet.
-
-    Parameters
-    ----------
-    A : LinearOperator
-        Kept as ``operator``.
-    network : torch.nn.Module
-        Maps images (B, \\*A.image_shape) to images.
-    start : {"adjoint", "fbp"}
-        The formula.
-
-    References
-    ----------
-    K. H. Jin et al., IEEE Trans. Image Process. 26 (2017), doi:10.1109/TIP.2017.2713099.
-    """
-
-    def __init__(self, A, network, *, start="adjoint"):
-        super().__init__(A)
-        if start not in _STARTS:
-            raise ValueError(f"start must be one of {sorted(_STARTS)}, got {start!r}")
-        self.network, self.start = network, start
-
-    def forward(self, y):
-        """Return x̂, shape (B, \\*image_shape), for data (B, \\*data_shape)."""
-        with torch.autocast(y.device.type, enabled=False):  # the operator keeps its precision
-            start = _STARTS[self.start](self.operator, y)
-        image = self.network(start).to(start.dtype)
-        return start + image if self.start == "fbp" else image
-
-
-class LinearReconstructor(_OverOperator):
-    """Reconstruct by x̂ = B y with a trained n × m matrix B, without offset; B begins at zero.
-
-    Parameters
-    ----------
-    A : LinearOperator
-        Kept as ``operator``; gives the shapes.
-    """
-
-    def __init__(self, A):
-        super().__init__(A)
-        n, m = math.prod(A.image_shape), math.prod(A.data_shape)
-        self.matrix = nn.Parameter(torch.zeros(n, m, dtype=A.dtype, device=A.device))
-
-    def forward(self, y):
-        """Return B y, shape (B, \\*image_shape)."""
-        return (y.flatten(1) @ self.matrix.T).reshape(-1, *self.operator.image_shape)
-
-
-class Perturber(_OverOperator):
-    """The auxiliary network G of the min-max game: a perturbation of the data, drawn in the image domain and projected by A.
-
-        δ = A network(B y, f(y), B (A f(y) − y)),    B the ``start`` of the reconstruction,
-
-    so G sees the data, what f makes of them, and how far that is from explaining them. Its δ lies in Range(A), which is all of
-    the data space if A has full row rank. With ``sees_error`` the error f(y) − x is a fourth image: known in training, not later.
-
-    Parameters
-    ----------
-    A : LinearOperator
-    network : torch.nn.Module
-        From images with three times A's channels (four with ``sees_error``), stacked, to images with A's channels.
-    sees_error : bool
-        Whether G sees f(y) − x.
-    start : {"adjoint", "fbp"}
-        B, as for ``Reconstructor``.
-    """
-
-    def __init__(self, A, network, *, sees_error=False, start="adjoint"):
-        super().__init__(A)
-        if start not in _STARTS:
-            raise ValueError(f"start must be one of {sorted(_STARTS)}, got {start!r}")
-        self.network, self.sees_error, self.start = network, sees_error, start
-
-    def forward(self, y, estimate, x=None):
-        """Return δ of the shape of y, of any length, for the data y, the estimate f(y) and, if G sees the error, x."""
-        if self.sees_error and x is None:
-            raise ValueError("x must be given: this network sees the error f(y) - x")
-        A, B = self.operator, _STARTS[self.start]
-        with torch.autocast(y.device.type, enabled=False):
-            seen = [B(A, y), estimate, B(A, A(estimate) - y)] + [estimate - x] * self.sees_error
-        image = self.network(torch.cat(seen, 1))
-        with torch.autocast(y.device.type, enabled=False):
-            return A(image.to(y.dtype))
+_SAME = 1e-4  # rounding differs between machines by 1e-6, another seed or angle by 1e-2
 
 
 def save(name, f, operator, **notes):
@@ -154,15 +50,24 @@ def save(name, f, operator, **notes):
     Raises
     ------
     ValueError
-        If ``operator`` does not describe f.operator.
+        If ``operator`` does not describe f.operator, or a note has a name that the file uses itself.
+    TypeError
+        If f is another kind of network.
     """
-    _check_same_operator(f.operator.to("cpu").to(torch.float32), _fingerprint(make_operator(operator)), name)
+    if not isinstance(f, Reconstructor) or not isinstance(f.network, UNet):
+        raise TypeError(f"f must be a Reconstructor over a UNet, got {type(f).__name__}")
+    fingerprint = _fingerprint(make_operator(operator))
+    gap = _gap(_fingerprint(f.operator.to("cpu").to(torch.float32)), fingerprint)
+    if not gap <= _SAME:
+        raise ValueError(f"operator must describe f.operator, but {operator!r} differs from it by {gap:.1e}")
     metadata = {
         "operator": json.dumps(operator),
-        "fingerprint": json.dumps(_fingerprint(make_operator(operator))),
+        "fingerprint": json.dumps(fingerprint),
         "network": json.dumps(f.network.settings),
         "start": f.start,
     }
+    if hidden := sorted(metadata.keys() & notes.keys()):
+        raise ValueError(f"notes must not be called {hidden}: the file uses these names itself")
     return store.save_weights(name, f.state_dict(), metadata | notes)
 
 
@@ -184,13 +89,27 @@ def pretrained(name):
     """
     if isinstance(name, str) and name not in list_pretrained():
         raise store.DataError(f"there is no network {name!r}; list_pretrained() gives {list_pretrained()}")
-    tensors, notes = store.load_weights(name)
-    A = make_operator(json.loads(notes["operator"]))
-    _check_same_operator(A, json.loads(notes["fingerprint"]), name)
-    f = Reconstructor(A, UNet(**json.loads(notes["network"])), start=notes["start"])
-    f.load_state_dict(tensors)
+    try:
+        tensors, notes = store.load_weights(name)
+        f = _rebuild(tensors, notes)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, store.DataError) or not isinstance(name, (str, Path)):
+            raise
+        raise store.DataError(f"{name} is not a network that networks.save wrote: {error}") from error
     f.notes = notes
     return f.eval().requires_grad_(False)
+
+
+def _rebuild(tensors, notes):
+    A = make_operator(json.loads(notes["operator"]))
+    gap = _gap(_fingerprint(A), json.loads(notes["fingerprint"]))
+    if not gap <= _SAME:
+        raise ValueError(f"it belongs to another operator than {A}, whose fingerprint differs by {gap:.1e}")
+    f = Reconstructor(A, UNet(**json.loads(notes["network"])), start=notes["start"])
+    f.load_state_dict(tensors)
+    if bad := [key for key, values in tensors.items() if not torch.isfinite(values).all()]:
+        raise ValueError(f"the tensors {bad} have NaN or infinite values")
+    return f
 
 
 def list_pretrained():
@@ -206,6 +125,8 @@ def list_pretrained():
 
 def make_operator(operator):
     """Return the operator that a dict such as ``{"factory": "gaussian", ...}`` describes: arguments of ``operators``."""
+    if not isinstance(operator, Mapping):
+        raise TypeError(f"operator must be a dict with a factory and its arguments, got {operator!r}")
     arguments = dict(operator)
     factory = arguments.pop("factory", None)
     if factory not in _OPERATORS:
@@ -223,10 +144,6 @@ def _fingerprint(A):
     return [y.norm().item(), *((y * weights).sum(1) / y.norm()).tolist()]
 
 
-def _check_same_operator(A, expected, name):
-    found = _fingerprint(A)
-    gap = max(abs(a - b) / max(1.0, abs(b)) for a, b in zip(found, expected, strict=True))
-    if gap > 1e-4:  # rounding differs between machines by 1e-6, another seed or angle by 1e-2
-        raise store.DataError(
-            f"{name} belongs to another operator than {A}: its fingerprint differs by {gap:.1e}"
-        )
+def _gap(found, expected):
+    gaps = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(found, expected, strict=True)]
+    return max(gaps) if all(map(math.isfinite, gaps)) else math.nan

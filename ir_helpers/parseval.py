@@ -33,7 +33,8 @@ class Parseval:
     gain: float = 1.0
 
     def __post_init__(self):
-        positive("beta", self.beta), positive("gain", self.gain)
+        for name in ("beta", "gain"):
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
 
     @torch.no_grad()
     def retract(self, network):

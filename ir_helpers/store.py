@@ -5,6 +5,7 @@ read, so a chapter never shows numbers from a file that changed without notice.
 """
 
 import hashlib
+import json
 import os
 from itertools import takewhile
 from pathlib import Path
@@ -157,7 +158,7 @@ def load_weights(name):
     with safe_open(_weights_path(name, checked), framework="pt") as file:
         keys = file.keys()
         stored = {key: file.get_tensor(key) for key in keys}
-        metadata = file.metadata() or {}
+        metadata = json.loads((file.metadata() or {}).get("notes", "{}"))
     return {key: _as_kind(t, torch.float16, torch.float32) for key, t in stored.items()}, metadata
 
 
@@ -198,7 +199,8 @@ def save_weights(name, tensors, metadata):
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(stored, part, metadata=metadata)
+        # In one entry: safetensors writes several in an order that chance decides, and the file's hash with it.
+        save_file(stored, part, metadata={"notes": json.dumps(metadata, sort_keys=True)})
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

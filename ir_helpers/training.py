@@ -1,9 +1,11 @@
 """Train a reconstruction network, with or without an adversary: one loop for all methods of the book."""
 
 import pandas as pd
+from torch import nn
 
 from ir_helpers import checkpoints
 from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
+from ir_helpers.linear_operator import LinearOperator
 from ir_helpers.parseval import Parseval
 from ir_helpers.store import DataError
 from ir_helpers.training_run import Diverged, Run
@@ -79,6 +81,7 @@ def fit(
     ValueError, TypeError
         If an argument is not what it should be.
     """
+    _check(f, A, images, adversary, parseval, measure, mixed_precision)
     settings = {
         "epochs": positive_int("epochs", epochs),
         "lam": not_negative("lam", lam),
@@ -89,7 +92,6 @@ def fit(
         "mixed_precision": mixed_precision,
         "seed": check_seed(seed),
     }
-    check_batch("images", images, A.image_shape)
     run = Run(f, A, images, adversary, measure, settings)
     if checkpoint is not None:
         run.take_over(checkpoint)
@@ -99,6 +101,24 @@ def fit(
             run.save(checkpoint)
     f.eval()
     return pd.DataFrame(run.history)
+
+
+def _check(f, A, images, adversary, parseval, measure, mixed_precision):
+    if not isinstance(f, nn.Module) or not any(p.requires_grad for p in f.parameters()):
+        raise TypeError("f must be a torch.nn.Module with parameters to train; f.requires_grad_() frees them")
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+    check_batch("images", images, A.image_shape)
+    if images.dtype != A.dtype:
+        raise TypeError(f"images has dtype {images.dtype}, A {A.dtype}: pass images.to({A.dtype})")
+    if adversary is not None and not callable(getattr(adversary, "perturb", None)):
+        raise TypeError(f"adversary must be one of ir_helpers.adversaries, or None, got {adversary!r}")
+    if parseval is not None and not isinstance(parseval, Parseval):
+        raise TypeError(f"parseval must be a training.Parseval, or None, got {parseval!r}")
+    if measure is not None and not callable(measure):
+        raise TypeError(f"measure must be a function of images and a generator, or None, got {measure!r}")
+    if not isinstance(mixed_precision, bool):
+        raise TypeError(f"mixed_precision must be True or False, got {mixed_precision!r}")
 
 
 def resume(checkpoint, f, A, images, adversary=None, *, measure=None):
@@ -114,7 +134,7 @@ def resume(checkpoint, f, A, images, adversary=None, *, measure=None):
     state = checkpoints.load(checkpoint)
     if state is None:
         raise DataError(f"there is no checkpoint at {checkpoint}: start the run with training.fit")
-    settings = state["settings"]
+    settings = {key: value for key, value in state["settings"].items() if key not in ("adversary", "images")}
     if settings["parseval"] is not None:
         settings["parseval"] = Parseval(*settings["parseval"])
     return fit(f, A, images, adversary, measure=measure, checkpoint=checkpoint, **settings)

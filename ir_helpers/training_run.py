@@ -8,6 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ir_helpers import checkpoints
+from ir_helpers.checks import NotFinite
 from ir_helpers.parseval import Parseval
 from ir_helpers.replay import Replayed
 from ir_helpers.store import DataError
@@ -25,7 +26,8 @@ class Run:
     """A training run between two epochs; arguments are those of ``training.fit``, checked there."""
 
     def __init__(self, f, A, images, adversary, measure, settings):
-        self.f, self.images, self.adversary, self.settings = f, images, adversary, settings
+        self.f, self.images, self.adversary = f, images, adversary
+        self.settings = settings | {"adversary": _description(adversary), "images": _summary(images)}
         self.measure = measure or (lambda x, generator: A(x))
         self.parseval = Parseval(*settings["parseval"]) if settings["parseval"] else None
         self.device = next(f.parameters()).device
@@ -42,6 +44,7 @@ class Run:
         replayable = adversary is None or getattr(adversary, "replayable", False)
         self.advance = Replayed(self._step) if replayable else self._step
         self._search_costs = {}  # by batch size
+        self._searched_before = 0 if adversary is None else adversary.evaluations  # in another run
         self.steps_per_epoch = math.ceil(len(images) / settings["batch_size"])
         self.history = []
 
@@ -63,7 +66,11 @@ class Run:
         sums, recent = torch.zeros(3, device=self.device), []
         bar = tqdm(batches, desc=f"epoch {self.epoch + 1}/{self.settings['epochs']}", leave=False)
         for step, chosen in enumerate(bar):
-            recent.append(self._train_on(chosen, step, generator))
+            try:
+                recent.append(self._train_on(chosen, step, generator))
+            except NotFinite:  # a search that meets NaN stops before the loss is known
+                self._stop_if_diverged([found.tolist() for found in recent], step - 1)
+                self._diverged(math.nan, math.nan, step)
             sums += recent[-1] * len(chosen) / len(order)
             if len(recent) == _LOOK or step == len(batches) - 1:
                 self._look(torch.stack(recent).tolist(), step, bar)
@@ -94,7 +101,12 @@ class Run:
             norm = delta.flatten(1).norm(dim=1).mean()
         self.f.train()
         with self._precision():
-            errors = (self.f(data) - target).square().flatten(1).sum(1)
+            estimate = self.f(data)
+        if estimate.shape != target.shape:
+            raise ValueError(
+                f"f must give images of shape {tuple(target.shape)}, it gave {tuple(estimate.shape)}"
+            )
+        errors = (estimate - target).square().flatten(1).sum(1)
         clean, attacked = errors[: len(x)].mean(), errors[len(x) :].sum() / len(x)
         self.optimiser.zero_grad(set_to_none=True)
         (clean + self.settings["lam"] * attacked).backward()
@@ -117,34 +129,43 @@ class Run:
 
     def _schedule(self, step):
         """Return the factor of the learning rate: up along a line, then down along a cosine."""
-        position = (self.epoch + (step + 1) / self.steps_per_epoch) / self.settings["epochs"]
+        position = (self.epoch + (step + 0.5) / self.steps_per_epoch) / self.settings["epochs"]
         return min(1.0, position / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * position))
 
     def _look(self, recent, step, bar):
-        """Stop at the first loss that is not finite; show the last ones."""
+        self._stop_if_diverged(recent, step)
+        bar.set_postfix(dict(zip(("clean", "attacked", "delta"), recent[-1], strict=True)))
+
+    def _stop_if_diverged(self, recent, step):
+        """Stop at the first loss that is not finite, of those up to this step."""
         for earlier, numbers in zip(itertools.count(step - len(recent) + 1), recent, strict=False):
             if not all(map(math.isfinite, numbers)):
-                raise Diverged(
-                    f"the loss is {numbers[0]} (attacked: {numbers[1]}) in step {earlier + 1} of epoch {self.epoch + 1}: "
-                    f"lower learning_rate={self.settings['learning_rate']:g} or lam={self.settings['lam']:g}"
-                )
-        bar.set_postfix(clean=recent[-1][0], attacked=recent[-1][1], delta=recent[-1][2])
+                self._diverged(*numbers[:2], earlier)
+
+    def _diverged(self, clean, attacked, step):
+        raise Diverged(
+            f"the loss is {clean} (attacked: {attacked}) in step {step + 1} of epoch {self.epoch + 1}: "
+            f"lower learning_rate={self.settings['learning_rate']:g} or lam={self.settings['lam']:g}"
+        )
 
     def _note(self, means, seconds):
         before = self.history[-1]["seconds"] if self.history else 0.0
-        searches = 0.0 if self.adversary is None else self.adversary.evaluations / len(self.images)
+        searches = 0.0 if self.adversary is None else self._searches() / len(self.images)
         passes = 1 if self.adversary is None else 2
         self.history.append(
             {
                 "epoch": self.epoch + 1,
                 "loss": means[0],
-                "adversarial_loss": means[1],
+                "adversarial_loss": means[1] if self.adversary is not None else math.nan,
                 "perturbation": means[2],
                 "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
                 "seconds": before + seconds,
                 "gradient_evaluations": passes * (self.epoch + 1) + searches,
             }
         )
+
+    def _searches(self):
+        return self.adversary.evaluations - self._searched_before
 
     def save(self, checkpoint):
         """Write the whole state to the file ``checkpoint``."""
@@ -156,6 +177,7 @@ class Run:
             "network": self.f.state_dict(),
             "optimiser": optimiser,
             "adversary": {} if self.adversary is None else self.adversary.state(),
+            "searched_before": self._searched_before,
             "history": self.history,
         }
         checkpoints.save(checkpoint, state)
@@ -184,4 +206,16 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate  # set before every step; on a GPU a tensor
-        self.history = state["history"]
+        self.history, self._searched_before = state["history"], state["searched_before"]
+
+
+def _description(adversary):
+    """Return what tells adversaries apart, for a checkpoint."""
+    if adversary is None:
+        return None
+    return adversary.settings() if hasattr(adversary, "settings") else {"kind": type(adversary).__name__}
+
+
+def _summary(images):
+    """Return what tells sets of images apart, for a checkpoint: cheap, and the same on all devices but for rounding."""
+    return [len(images), round(images.double().mean().item(), 6)]

@@ -111,9 +111,13 @@ def conv_norm(layer):
     ------
     TypeError
         If the layer is neither a Linear nor a Conv2d.
+    ValueError
+        If the convolution pads with mirrored or repeated pixels: those lie in more patches.
     """
     if not isinstance(layer, (nn.Linear, nn.Conv2d)):
         raise TypeError(f"layer must be a torch.nn.Linear or Conv2d, got {type(layer).__name__}")
+    if getattr(layer, "padding_mode", "zeros") not in ("zeros", "circular"):
+        raise ValueError(f"layer must pad with zeros or cyclically, not with {layer.padding_mode!r}")
     kernel = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
     norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1).double(), ord=2)
     return math.sqrt(kernel) * norm.item()

@@ -121,12 +121,7 @@ def test_an_epoch_after_load_state_is_the_epoch_after_the_first(make):
     assert one.evaluations == two.evaluations
 
 
-SHARED = pytest.mark.xfail(strict=True, reason="what is remembered is handed out, then changed in place")
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=SHARED) if k in ("stored", "common") else k for k in KINDS]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_state_is_a_picture_of_its_moment(kind):
     f, A, x = small_net_problem()
     adversary = KINDS[kind](1.0)
@@ -248,7 +243,6 @@ def test_per_sample_beats_common_beats_noise():
     assert worst > common > 3 * harm(adversaries.Noise(1.0))  # measured: 3.9, 3.6 and 0.6
 
 
-@pytest.mark.xfail(strict=True, reason="the search starts at zero, where an exact f has no gradient")
 @pytest.mark.parametrize("make", [lambda: adversaries.PerSample(0.5, 5), lambda: adversaries.Stored(0.5, 5)])
 def test_a_search_finds_harm_where_f_is_exact(make):
     f, y, x = linear_problem(M, 0.0)
@@ -422,16 +416,9 @@ def test_refuses_data(make, y):
         run(make(1.0), F, y, X)
 
 
-STORED_JOINS_FIRST = pytest.mark.xfail(strict=True, reason="joined with the memory before it is checked")
-
-
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [
-        pytest.param(kind, name, marks=STORED_JOINS_FIRST if (kind, name) == ("stored", "no batch") else ())
-        for kind in KINDS
-        for name in DATA
-    ],
+    [(kind, name) for kind in KINDS for name in DATA],
 )
 def test_refuses_data_later_too(kind, name):
     adversary = KINDS[kind](1.0)
@@ -440,7 +427,6 @@ def test_refuses_data_later_too(kind, name):
         run(adversary, F, DATA[name], X)
 
 
-@pytest.mark.xfail(strict=True, reason="x is not checked: its shape is broadcast, or torch complains")
 @pytest.mark.parametrize("x", [X[:1], X[:3], X[:, :1]], ids=["one image", "three", "one pixel"])
 def test_common_refuses_images_that_do_not_fit(x):
     with pytest.raises(ValueError, match="x|target"):

@@ -25,6 +25,7 @@ ORDER = [
     "datasets",
     "classical",  # y to x
     "unet",  # learned maps
+    "reconstructors",
     "networks",
     "trust_region",  # the worst δ
     "doubts",

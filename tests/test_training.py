@@ -2,7 +2,6 @@
 
 import functools
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -113,7 +112,7 @@ def test_equals_a_loop_written_out_by_hand(lam, decay, beta, norm):
         weight_decay=decay,
         parseval=None if beta is None else training.Parseval(beta),
         measure=measure,
-        epochs=8,
+        epochs=5,
         learning_rate=0.01,
     )
     # One step in each epoch, so the table holds the learning rate of every step.
@@ -161,7 +160,6 @@ def test_learning_rate_rises_for_a_twentieth_and_falls_along_a_cosine(steps_per_
     assert rates[-1] < 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="the learning rate of the last step, here the only one, is zero")
 def test_a_single_step_trains():
     f = network()
     training.fit(f, A, IMAGES, epochs=1)
@@ -244,7 +242,7 @@ def test_the_seed_decides(variant):
     assert not same(fitted[0], fitted[2])
 
 
-def batches_seen(**settings):
+def batches_seen(adversary=None, **settings):
     """(x, noise, where the noise came from) of every step, with images that carry their number."""
     numbered, seen = torch.arange(12.0).reshape(12, 1, 1, 1).expand(12, 1, 8, 8) / 12, []
 
@@ -253,7 +251,8 @@ def batches_seen(**settings):
         seen.append(((12 * x[:, 0, 0, 0]).round().int().tolist(), noise, generator.device.type))
         return A(x) + noise
 
-    training.fit(network(), A, numbered, measure=measure, **({"epochs": 3, "batch_size": 5} | settings))
+    settings = {"epochs": 3, "batch_size": 5} | settings
+    training.fit(network(), A, numbered, adversary, measure=measure, **settings)
     return seen
 
 
@@ -271,8 +270,9 @@ def test_a_batch_may_be_larger_than_the_set(batch_size):
     assert [sorted(numbers) for numbers in orders] == [list(range(12))] * 2
 
 
-def test_the_generator_of_the_measurement_repeats_with_the_seed_and_nothing_else():
-    first, again, other = batches_seen(), batches_seen(), batches_seen(seed=1)
+@pytest.mark.parametrize("adversary", [None, adversaries.Noise(0.5)], ids=["plain", "noise"])
+def test_the_generator_of_the_measurement_repeats_with_the_seed_and_nothing_else(adversary):
+    first, again, other = (batches_seen(adversary, seed=seed) for seed in (0, 0, 1))
     assert {kind for _, _, kind in first} == {"cpu"}
     assert all(torch.equal(a, b) for (_, a, _), (_, b, _) in zip(first, again, strict=True))
     draws = torch.cat([noise for _, noise, _ in first + other])  # batches, epochs and seeds
@@ -298,7 +298,7 @@ def test_history_holds_means_over_all_images():
     clean, y = errors(f.eval(), A(IMAGES), IMAGES).mean().item(), A(IMAGES)
     plain = training.fit(f, A, IMAGES, **settings).iloc[0]
     assert plain["loss"] == pytest.approx(clean, rel=1e-5)
-    assert plain["adversarial_loss"] == plain["perturbation"] == 0
+    assert math.isnan(plain["adversarial_loss"]) and plain["perturbation"] == 0
     row = training.fit(f, A, IMAGES, Listener(), lam=5.0, **settings).iloc[0]
     delta = 0.3 * torch.sin(3 * y)
     assert row["loss"] == pytest.approx(clean, rel=1e-5)
@@ -348,7 +348,6 @@ def test_gradient_evaluations_are_what_went_backward(adversary, each):
     assert [count / 12 for count in (counts[3], counts[6], f.backward)] == [each, 2 * each, 3 * each]
 
 
-@pytest.mark.xfail(strict=True, reason="what an adversary counted in the run before is counted again")
 def test_gradient_evaluations_of_a_second_run_with_one_adversary():
     adversary = adversaries.PerSample(0.5, 2)
     tables = [training.fit(network(), A, IMAGES, adversary, epochs=2) for _ in range(2)]
@@ -447,13 +446,13 @@ def stopped_run(folder, variant, stop):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(variant, stop, tmp_path):
     checkpoint = stopped_run(tmp_path, variant, stop)
-    copy = shutil.copy(checkpoint, tmp_path / "copy")
     # Everything is new: weights from another seed, an adversary without memory.
     f, adversary, settings = parts(variant, seed=1)
-    history = training.fit(f, A, IMAGES, adversary, measure=noisy, checkpoint=checkpoint, **settings)
+    if stop == 4:
+        history = training.resume(checkpoint, f, A, IMAGES, adversary, measure=noisy)
+    else:
+        history = training.fit(f, A, IMAGES, adversary, measure=noisy, checkpoint=checkpoint, **settings)
     assert_same_run(f, history, variant)
-    f, adversary, _ = parts(variant, seed=1)
-    assert_same_run(f, training.resume(copy, f, A, IMAGES, adversary, measure=noisy), variant)
 
 
 def test_a_run_stopped_in_its_first_epoch_begins_anew(tmp_path):
@@ -531,11 +530,10 @@ def test_another_network_is_refused(tmp_path):
 
 def test_an_adversary_is_not_added_on_the_way(tmp_path):
     checkpoint = stopped_run(tmp_path, "plain", 7)
-    with pytest.raises(DataError, match=r"run\.safetensors is of another network or adversary"):
+    with pytest.raises(DataError, match=r"run\.safetensors is of a run with adversary=None"):
         training.resume(checkpoint, network(), A, IMAGES, adversaries.Common(0.5))
 
 
-@pytest.mark.xfail(strict=True, reason="the kind of the adversary, its settings and the images are not kept")
 @pytest.mark.parametrize(
     ("adversary", "images"),
     [
@@ -602,7 +600,6 @@ def test_divergence_of_a_network(adversary):
     assert_diverges(adversary)
 
 
-@pytest.mark.xfail(strict=True, reason="the search fails first: ValueError, reconstruct gave NaN / y has NaN")
 @pytest.mark.parametrize("make", [lambda: adversaries.PerSample(0.5, 2), lambda: adversaries.Common(0.5)])
 def test_divergence_of_a_network_that_is_searched(make):
     assert_diverges(make())
@@ -670,7 +667,6 @@ UNCLEAR = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="goes through, or fails with a text that does not name the argument")
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_names_the_argument(name):
     call, text = UNCLEAR[name]

@@ -306,11 +306,11 @@ def test_conv_norm_is_reached_by_an_average():
     assert conv_norm(layer) == pytest.approx(exact) == pytest.approx(4.5)
 
 
-@pytest.mark.xfail(strict=True, reason="a pixel near a mirrored rim lies in more than k² patches")
-def test_conv_norm_of_a_mirrored_rim():
-    layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect").double()
-    nn.init.constant_(layer.weight, 1.0)
-    assert torch.linalg.matrix_norm(matrix_of(layer, (1, 3, 3)), ord=2).item() <= conv_norm(layer)
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_conv_norm_refuses_a_rim_that_repeats_pixels(mode):
+    # Those pixels lie in more than k² patches: the bound would be none.
+    with pytest.raises(ValueError, match=mode):
+        conv_norm(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode))
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
