@@ -44,7 +44,8 @@ _MNIST = Experiment(
     grids={
         "plain": tuple({"learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3, 8e-3)),
         "weight-decay": _settings(2e-3, weight_decay=(0.1, 0.5)) + _settings(4e-3, weight_decay=(0.1, 0.5)),
-        "parseval": _settings(2e-3, beta=(1e-3, 1e-2, 1e-1)) + _settings(4e-3, beta=(1e-2,)),
+        "parseval": _settings(2e-3, beta=(1e-2, 1e-1, 1e-1), gain=(1.0, 1.0, 0.7))
+        + _settings(4e-3, beta=(1e-2, 1e-1), gain=(1.0, 1.0)),
         "noise": _settings(2e-3, radius=(4.0, 8.0)) + _settings(4e-3, radius=(4.0, 8.0)),
         "common": _settings(2e-3, radius=(2.0, 2.0), step=(0.1, 0.3))
         + _settings(4e-3, radius=(2.0, 2.0), step=(0.1, 0.3)),

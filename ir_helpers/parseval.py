@@ -37,13 +37,20 @@ class Parseval:
             object.__setattr__(self, name, positive(name, getattr(self, name)))
 
     @torch.no_grad()
-    def retract(self, network):
-        """Apply one retraction to the weights of all convolutions and linear layers of ``network``, in place."""
-        for layer in network.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                w = layer.weight.flatten(1)
-                # The smaller of the two Gram matrices: (W Wᵀ) W = W (Wᵀ W).
-                cube = (w @ w.T) @ w if len(w) <= w.shape[1] else w @ (w.T @ w)
-                layer.weight.copy_(
-                    ((1 + self.beta) * w - self.beta / self.gain**2 * cube).view_as(layer.weight)
-                )
+    def retract(self, network, share=1.0):
+        """Apply one retraction, with ``share`` · β, to the weights of all convolutions and linear layers, in place.
+
+        Raises
+        ------
+        ValueError
+            If the network has no such layer.
+        """
+        layers = [layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+        if not layers:
+            raise ValueError("network has no convolution or linear layer that Parseval could retract")
+        beta = share * self.beta
+        for layer in layers:
+            w = layer.weight.flatten(1)
+            # The smaller of the two Gram matrices: (W Wᵀ) W = W (Wᵀ W).
+            cube = (w @ w.T) @ w if len(w) <= w.shape[1] else w @ (w.T @ w)
+            layer.weight.copy_(((1 + beta) * w - beta / self.gain**2 * cube).view_as(layer.weight))

@@ -120,7 +120,8 @@ class Perturber(_OverOperator):
             raise ValueError("x must be given: this network sees the error f(y) - x")
         A, B = self.operator, _STARTS[self.start]
         with torch.autocast(y.device.type, enabled=False):
-            seen = [B(A, y), estimate, B(A, A(estimate) - y)] + [estimate - x] * self.sees_error
+            seen = [B(A, y), estimate, B(A, A(estimate) - y)]
+            seen += [estimate - x] if self.sees_error else []
         image = self.network(torch.cat(seen, 1))
         with torch.autocast(y.device.type, enabled=False):
             return A(image.to(y.dtype))

@@ -54,7 +54,7 @@ def fit(
     learning_rate, weight_decay : float
         Of the optimiser; the decay is per step and multiplied by the learning rate, as in AdamW.
     parseval : Parseval, optional
-        Applied after each step.
+        Applied after each step, with a β that follows the learning rate.
     measure : callable, optional
         From images and a seeded ``torch.Generator`` of the CPU to data, for noise in the measurement; None takes A x.
     mixed_precision : bool

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 
 import torch
@@ -64,7 +65,8 @@ class Run:
         order = torch.randperm(len(self.images), generator=generator)
         batches = order.split(self.settings["batch_size"])
         sums, recent = torch.zeros(3, device=self.device), []
-        bar = tqdm(batches, desc=f"epoch {self.epoch + 1}/{self.settings['epochs']}", leave=False)
+        title = f"epoch {self.epoch + 1}/{self.settings['epochs']}"
+        bar = tqdm(batches, desc=title, leave=False, disable=os.environ.get("TQDM_DISABLE") == "1")
         for step, chosen in enumerate(bar):
             try:
                 recent.append(self._train_on(chosen, step, generator))
@@ -112,7 +114,10 @@ class Run:
         (clean + self.settings["lam"] * attacked).backward()
         self.optimiser.step()
         if self.parseval is not None:
-            self.parseval.retract(self.f)
+            # As strong as the optimiser at this moment: else the last steps would only undo what training found.
+            self.parseval.retract(
+                self.f, self.optimiser.param_groups[0]["lr"] / self.settings["learning_rate"]
+            )
         return torch.stack([clean, attacked, norm]).detach()
 
     def _set_rate(self, value):

@@ -182,7 +182,8 @@ def toy(tmp_path, monkeypatch):
     """A data folder with the file of one recipe, which writes what `toy["content"]` says."""
     state = {"content": b"one", "folder": tmp_path / "data"}
 
-    def function(out):
+    def function(out, machine):
+        state["machine"] = machine
         out.mkdir(exist_ok=True)
         (out / "toy.bin").write_bytes(state["content"])
 
@@ -248,3 +249,21 @@ def test_the_shim_for_old_setup_scripts_reads_a_file():
     script = "p = configparser.SafeConfigParser(); p.readfp(['[a]', 'b = c']); print(p.get('a', 'b'))"
     command = [sys.executable, "-c", packages._OLD_CONFIGPARSER + script]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "c\n"
+
+
+def test_the_machine_follows_the_command_line(toy, tmp_path):
+    recipes.main(["run", "toy", "--out", str(toy["folder"])])
+    assert (toy["machine"].devices, toy["machine"].workers) == (("cpu",), 1)
+    arguments = ["--device", "cuda:1", "--workers", "3", "--work", str(tmp_path / "w")]
+    recipes.main(["run", "toy", "--out", str(toy["folder"]), *arguments])
+    machine = toy["machine"]
+    assert (machine.devices, machine.workers, machine.folder) == (("cuda:1",), 3, tmp_path / "w")
+
+
+def test_all_gpus_where_there_is_none(toy, monkeypatch):
+    monkeypatch.setattr(recipes.torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SystemExit, match="finds no GPU"):
+        recipes.main(["run", "toy", "--device", "cuda"])
+    monkeypatch.setattr(recipes.torch.cuda, "device_count", lambda: 2)
+    recipes.main(["run", "toy", "--out", str(toy["folder"]), "--device", "cuda"])
+    assert (toy["machine"].devices, toy["machine"].workers) == (("cuda:0", "cuda:1"), 2)

@@ -118,9 +118,17 @@ def test_training_retracts_once_after_each_step():
     # The learning rate is too small to move a weight in float32: what is left are the retractions, one for each step.
     f, _ = train(Parseval(0.1), epochs=2, learning_rate=1e-30)
     expected, _ = train(None, epochs=1, learning_rate=1e-30)
-    for _ in range(2 * 4):
-        Parseval(0.1).retract(expected)
-    assert all(torch.equal(a, b) for a, b in zip(f.parameters(), expected.parameters(), strict=True))
+    for position in (torch.arange(8) + 0.5) / 8:  # as strong as the learning rate at that moment
+        share = min(1.0, position / 0.05) * 0.5 * (1 + math.cos(math.pi * position))
+        Parseval(0.1).retract(expected, share)
+    assert all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(f.parameters(), expected.parameters(), strict=True)
+    )
+
+
+def test_a_network_without_layers_is_refused():
+    with pytest.raises(ValueError, match="no convolution or linear layer"):
+        Parseval(0.1).retract(torch.nn.ReLU())
 
 
 @pytest.mark.parametrize("value", [0, -0.1, math.nan, math.inf, "0.1", None])

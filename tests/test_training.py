@@ -68,7 +68,7 @@ class Listener:
         pass
 
 
-def adamw_by_hand(f, batches, rates, *, lam=None, decay=0.0, beta=None):
+def adamw_by_hand(f, batches, rates, *, lam=None, decay=0.0, beta=None, top=1e-2):
     """Train f with the formulas of Loshchilov and Hutter (arXiv:1711.05101), and those of Parseval networks by an SVD."""
     weights, moments = list(f.parameters()), [[0.0, 0.0] for _ in f.parameters()]
     f.train()
@@ -87,7 +87,8 @@ def adamw_by_hand(f, batches, rates, *, lam=None, decay=0.0, beta=None):
                 w -= rate * (moment[0] / (1 - 0.9**t)) / ((moment[1] / (1 - 0.999**t)).sqrt() + 1e-8)
                 if beta is not None and w.ndim > 1:
                     U, s, Vt = torch.linalg.svd(w.flatten(1), full_matrices=False)
-                    w.copy_(((U * ((1 + beta) * s - beta * s**3)) @ Vt).view_as(w))
+                    b = beta * rate / top  # the retraction follows the learning rate
+                    w.copy_(((U * ((1 + b) * s - b * s**3)) @ Vt).view_as(w))
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
