@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ir_helpers import downloads, store
+from ir_helpers import downloads, scans, store
 from ir_helpers.checks import positive_int
 from ir_helpers.noise import HU_MAX, HU_MIN, low_dose, with_noise
+from ir_helpers.splits import check_split, members, spread
 
 __all__ = ["ct_slices", "digits", "ellipses", "faces", "low_dose", "to_hounsfield", "with_noise"]
 
@@ -59,13 +60,13 @@ def digits(split, *, count=None, full=False):
     LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, 1998,
     doi:10.1109/5.726791.
     """
-    _check_split(split)
+    check_split(split)
     if full:
         arrays = _larger("mnist.npz", otherwise=downloads.fetch_mnist)
     else:
         arrays = store.load_arrays("images/digits.npz")
     images = arrays[f"x_{split}"]
-    return _unit(images[_spread(len(images), count)])[:, None]
+    return _unit(images[spread(len(images), count)])[:, None]
 
 
 def faces(split, *, count=None, full=False):
@@ -98,16 +99,16 @@ def faces(split, *, count=None, full=False):
     Samaria & Harter, Parameterisation of a stochastic model for human face identification, 1994,
     doi:10.1109/ACV.1994.341300.
     """
-    _check_split(split)
+    check_split(split)
     if full:
         arrays = _larger("faces_congress64.npz")
-        chosen = _members(arrays["bioguide"], split, count)
+        chosen = members(arrays["bioguide"], split, count)
         return _unit(arrays["images"][chosen]).permute(0, 3, 1, 2).contiguous()
     arrays = store.load_arrays("images/faces.npz")
-    return _unit(arrays["images"][_members(arrays["person"], split, count)])[:, None]
+    return _unit(arrays["images"][members(arrays["person"], split, count)])[:, None]
 
 
-def ct_slices(split, *, count=None, full=False):
+def ct_slices(split, *, count=None, full=False, source=None):
     """Return axial slices of chest CT, split by scan or patient.
 
     x = (clip(h, -1024, 1024) + 1024) / 2048 for a value h in Hounsfield units (HU): vacuum and air are near
@@ -123,6 +124,15 @@ def ct_slices(split, *, count=None, full=False):
     full : bool
         False: slices of three scans, coded in steps of 8 HU (the error is at most 4 HU below 1020 HU). True:
         slices of 46 patients of The Cancer Imaging Archive, from `ct_tcia256.npz` in the folder IR_DATA_DIR.
+    source : str or pathlib.Path, optional
+        A folder of your own, searched with all folders in it.
+
+        *DICOM:* axial slices of CT, sorted by patient, series and position. PatientID decides the split. A
+        margin of -1024 HU makes a slice square, and areas are averaged down to 256 x 256; up to 256 pixels
+        on a side are kept. One warning counts the files that could not be used and names the first.
+
+        *LoDoPaB-CT* as published: `ground_truth_train_000.hdf5` and so on, 362 x 362 pixels for 26 cm,
+        averaged over areas. The published split is kept. Its values begin at -1001 HU.
 
     Returns
     -------
@@ -131,21 +141,37 @@ def ct_slices(split, *, count=None, full=False):
 
     Raises
     ------
+    TypeError
+        If `source` is not a path.
     ValueError
-        If `split` is unknown, or `count` is not between 1 and the number of slices.
+        If `split` is unknown, `count` is not between 1 and the number of slices, or both `full` and `source`
+        are given.
     DataError
-        If a file is missing or altered.
+        If a file is missing or altered, `source` has no slice of the split, or pydicom or h5py is needed and
+        not installed.
+
+    References
+    ----------
+    Leuschner, Schmidt, Otero Baguer & Maass, LoDoPaB-CT, a benchmark dataset for low-dose computed tomography
+    reconstruction, 2021, doi:10.1038/s41597-021-00893-z, arXiv:1910.01113.
     """
-    _check_split(split)
-    if full:
+    check_split(split)
+    if full and source is not None:
+        raise ValueError(f"full=True came with source={str(source)!r}: pass one of them")
+    if source is not None:
+        hounsfield = scans.read_slices(source, split, count)
+    elif full:
         arrays = _larger("ct_tcia256.npz")
-        hounsfield = arrays["hu"][_members(arrays["patient"], split, count)]
+        hounsfield = arrays["hu"][members(arrays["patient"], split, count)]
     else:
         arrays = store.load_arrays("images/ct.npz")
-        code = arrays["code"][_members(arrays["scan"], split, count)]
+        code = arrays["code"][members(arrays["scan"], split, count)]
         hounsfield = arrays["hu_offset"] + arrays["hu_step"] * code.astype(np.int16)
-    clipped = np.clip(hounsfield, HU_MIN, HU_MAX).astype(np.float32)
-    return torch.from_numpy((clipped - np.float32(HU_MIN)) / np.float32(HU_MAX - HU_MIN))[:, None]
+    x = hounsfield.astype(np.float32, copy=False)
+    np.clip(x, HU_MIN, HU_MAX, out=x)  # in place, as all below: published sets are large
+    x -= np.float32(HU_MIN)
+    x /= np.float32(HU_MAX - HU_MIN)
+    return torch.from_numpy(x)[:, None]
 
 
 def to_hounsfield(x):
@@ -214,28 +240,6 @@ def _larger(name, otherwise=None):
         f"full=True needs {name} ({_WHERE_FROM[name]}). {state}: put the file in a folder and set "
         "IR_DATA_DIR to it, or use full=False. More in data/README.md."
     )
-
-
-def _members(ids, split, count):
-    """Return the positions of a split: in the order of their names, ids 0, 5, 10, ... are for the test."""
-    in_test = np.isin(ids, np.unique(ids)[::5])
-    members = np.flatnonzero(in_test if split == "test" else ~in_test)
-    return members[_spread(len(members), count)]
-
-
-def _spread(available, count):
-    """Return `count` positions out of `available`, each in the middle of its share."""
-    if count is None:
-        return np.arange(available)
-    count = positive_int("count", count)
-    if count > available:
-        raise ValueError(f"count is {count}, but this split has {available} images: pass at most {available}")
-    return (2 * np.arange(count) + 1) * available // (2 * count)
-
-
-def _check_split(split):
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
 
 
 def _unit(images):

@@ -22,6 +22,9 @@ ORDER = [
     "operators",
     "downloads",  # images and measurements
     "noise",
+    "splits",
+    "dicom",
+    "scans",
     "datasets",
     "classical",  # y to x
     "unet",  # learned maps
@@ -168,7 +171,12 @@ def test_nothing_but_declared_libraries(root):
     # Matplotlib requires Pillow; IPython comes with ipywidgets. Both are used where they are there anyway.
     known |= {"PIL", "IPython"}
     # The extras [data] and [book], imported where they are used.
-    optional = {"image_recipes": {"nibabel", "nrrd"}, "ledger": {"myst_nb"}}
+    optional = {
+        "image_recipes": {"nibabel", "nrrd"},
+        "dicom": {"pydicom"},
+        "scans": {"h5py"},
+        "ledger": {"myst_nb"},
+    }
     for module in MODULES:
         used = {name.split(".")[0] for name in imports(tree_of(module))} - optional.get(module, set())
         assert used <= known, module
