@@ -47,8 +47,8 @@ _MNIST = Experiment(
         "parseval": _settings(2e-3, beta=(1e-2, 1e-1, 1e-1), gain=(1.0, 1.0, 0.7))
         + _settings(4e-3, beta=(1e-2, 1e-1), gain=(1.0, 1.0)),
         "noise": _settings(2e-3, radius=(4.0, 8.0)) + _settings(4e-3, radius=(4.0, 8.0)),
-        "common": _settings(2e-3, radius=(2.0, 2.0), step=(0.1, 0.3))
-        + _settings(4e-3, radius=(2.0, 2.0), step=(0.1, 0.3)),
+        "common": _settings(2e-3, radius=(2.0, 2.0, 2.0), step=(0.1, 1.0, 10.0))
+        + _settings(4e-3, radius=(2.0, 2.0), step=(0.3, 3.0)),
         "min-max": _attacked(ascent_steps=2, sees_error=True),
         "per-sample": _attacked(steps=10),
     },
