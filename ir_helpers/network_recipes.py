@@ -26,22 +26,21 @@ def make(name, out, machine):
     """Make the weights and tables of the experiment ``name`` below the folder ``out``; see ``tables``."""
     tuning = tune_all(name, machine)
     settings = tuning[tuning["chosen"]].set_index("method")["settings"].map(json.loads)
+    runs = [(method, name, seed) for method in settings.index for seed in SEEDS]
+    for other, counts in RELATED.get(name, {}).items():
+        runs += [(method, other, seed) for method, count in counts.items() for seed in SEEDS[:count]]
     jobs = [
-        _training_job(name, method, settings[method], seed)
-        for method in _longest_first(settings)
-        for seed in SEEDS
+        _training_job(other, method, settings[method], seed) for method, other, seed in _longest_first(runs)
     ]
-    for other, methods in RELATED.get(name, {}).items():
-        jobs += [_training_job(other, method, settings[method], seed) for method in methods for seed in SEEDS]
     trained = run_all(_train, jobs, machine)
     first = [job for job in jobs if job["experiment"] == name and job["seed"] == SEEDS[0]]
     compared = run_all(_compare, [{"name": f"{name}-compare", "experiment": name, "jobs": first}], machine)[0]
     tables = {
-        "": pd.DataFrame([row for result in trained for row in result["curve"]]),
-        "-training": pd.DataFrame([result["training"] for result in trained]),
+        "": _table([row for result in trained for row in result["curve"]], "measurements", "method", "seed"),
+        "-training": _table([result["training"] for result in trained], "measurements", "method", "seed"),
         "-tuning": tuning,
-        "-transfer": pd.DataFrame(compared["transfer"]),
-        "-images": pd.DataFrame(compared["images"]),
+        "-transfer": _table(compared["transfer"], "source", "target"),
+        "-images": _table(compared["images"], "method"),
     }
     if name in VARIANTS:
         tables["-variants"] = vary(name, machine)
@@ -65,9 +64,9 @@ def outputs(name):
 def tune_all(name, machine):
     """Train each method with each setting of its grid; return the table, with the setting that is chosen."""
     grids = EXPERIMENTS[name].grids
-    runs = [(method, settings) for method in _longest_first(grids) for settings in grids[method]]
-    table = pd.DataFrame(run_all(_tune, [_tuning_job(name, *run) for run in runs], machine))
-    return table.assign(chosen=table.index.isin(choose(table)))
+    runs = [(method, settings) for method, grid in grids.items() for settings in grid]
+    table = pd.DataFrame(run_all(_tune, [_tuning_job(name, *run) for run in _longest_first(runs)], machine))
+    return _table(table.assign(chosen=table.index.isin(choose(table))), "method")
 
 
 def vary(name, machine):
@@ -103,9 +102,15 @@ def choose(table, slack=SLACK):
     return chosen
 
 
-def _longest_first(methods=METHODS):
-    """Order methods by running time: the longest must not be waited for in the end."""
-    return [method for method in METHODS[::-1] if method in methods]
+def _longest_first(runs):
+    """Sort tuples that begin with a method by its running time, or the end is spent waiting for the longest."""
+    return sorted(runs, key=lambda run: -METHODS.index(run[0]))
+
+
+def _table(rows, *columns):
+    """Return a table sorted by the columns, methods in the order of the book."""
+    order = {method: k for k, method in enumerate(METHODS)}
+    return pd.DataFrame(rows).sort_values(list(columns), key=lambda c: c.replace(order), kind="stable")
 
 
 def _tuning_job(name, method, settings):

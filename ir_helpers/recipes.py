@@ -70,7 +70,7 @@ _ALL = [
     ),
     _of_networks(
         "mnist-gaussian",
-        "seven networks on 60,000 MNIST digits and 100 Gaussian measurements, and their tables (20 minutes of one GPU)",
+        "seven networks on 60,000 MNIST digits and 100 Gaussian measurements, and their tables (40 minutes of one GPU)",
     ),
 ]
 RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -33,6 +33,10 @@ class Replayed:
         self.replayed = False
         if not inputs[0].is_cuda or shapes != self._shapes:
             return self.function(*inputs)
+        with torch.cuda.device(inputs[0].device):  # streams and graphs belong to the current device
+            return self._replay(inputs)
+
+    def _replay(self, inputs):
         if self._calls < _BEFORE:
             self._calls += 1
             return self._run_aside(inputs)
@@ -58,5 +62,6 @@ class Replayed:
         self._inputs = [tensor.clone() for tensor in inputs]
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # A stream of this device: the default one of torch.cuda.graph stays on the device of its first use.
+        with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
             self._output = self.function(*self._inputs)
