@@ -9,7 +9,7 @@ Each takes a radius: a number ε ≥ 0, or a function from y to one ε for each 
 
 import torch
 
-from ir_helpers import attacks
+from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary, relative
 from ir_helpers.checks import check_attack_inputs, check_batch, not_negative, positive_int
 from ir_helpers.generator import Generator
@@ -92,6 +92,7 @@ class Stored(PerSample):
     """
 
     replayable = False  # the index is another in every batch
+    shareable = False  # the next epoch may give an image to another process
 
     def __init__(self, radius, steps):
         super().__init__(radius, steps)
@@ -161,6 +162,7 @@ class Common(Adversary):
                 )
             error = (estimate - x).square().flatten(1).sum(1).mean()
             (gradient,) = torch.autograd.grad(error, direction)
+        processes.average([gradient])
         moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
         self.direction.copy_(moved / moved.norm())
         self.evaluations += len(y)

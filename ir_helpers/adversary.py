@@ -26,6 +26,8 @@ class Adversary:
 
     # Whether ``perturb`` takes nothing from the CPU but y and x, so that a step of training can be replayed.
     replayable = True
+    # Whether several processes can train against it together: not if it keeps something for each image.
+    shareable = True
 
     def __init__(self, radius):
         self.radius = radius if callable(radius) else not_negative("radius", radius)

@@ -12,7 +12,9 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, apply, adjoint):
         ctx.maps = apply, adjoint
-        return apply(u)
+        # An operator keeps its precision where layers are computed in half of it: in backward passes too, which no caller sees.
+        with torch.autocast(u.device.type, enabled=False):
+            return apply(u)
 
     @staticmethod
     def backward(ctx, gradient):

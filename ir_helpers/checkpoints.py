@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from ir_helpers.store import DataError
 
-__all__ = ["load", "previous", "save"]
+__all__ = ["description", "load", "previous", "save", "summary"]
 
 _DAMAGE = (SafetensorError, ValueError, KeyError, OSError)
 
@@ -80,6 +80,18 @@ def load(path):
     if damaged:
         raise DataError(f"no checkpoint can be read: {', '.join(damaged)}; delete the files to start anew")
     return None
+
+
+def description(adversary):
+    """Return what tells adversaries apart, for a checkpoint."""
+    if adversary is None:
+        return None
+    return adversary.settings() if hasattr(adversary, "settings") else {"kind": type(adversary).__name__}
+
+
+def summary(images):
+    """Return what tells sets of images apart, for a checkpoint: cheap, and the same on all devices but for rounding."""
+    return [len(images), round(images.mean(dtype=torch.float64).item(), 6)]
 
 
 def _is_whole(path):

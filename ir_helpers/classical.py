@@ -1,9 +1,10 @@
-"""Reconstruction by formula: pseudo-inverse, filtered back-projection, Tikhonov and total variation.
+"""Reconstruction by formula: pseudo-inverse, filtered back-projection, Tikhonov, smooth images and total variation.
 
 Every function takes the operator first and the data last, works on batches, and is differentiable in the data, so the
 attacks of ``ir_helpers.attacks`` apply to these methods as they do to networks.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 from ir_helpers.backends import apply_linear
 from ir_helpers.checks import check_batch, positive, positive_int
 from ir_helpers.operators import operator_norm
+from ir_helpers.smooth import smooth_inverse
+
+__all__ = ["fbp", "pseudo_inverse", "smooth_inverse", "tikhonov", "total_variation"]
 
 _LARGEST_DENSE = 2**24  # entries; the SVD of a larger matrix takes minutes on a laptop
 
@@ -82,13 +86,15 @@ def fbp(A, y, *, window="ramp"):
         raise ValueError("fbp needs an operator made by operators.parallel_beam; this one has no geometry")
     detectors, size = A.geometry.num_detectors, A.geometry.image_size
     padded = 2 ** math.ceil(math.log2(2 * detectors))  # linear, not circular, convolution
-    response = _ramp(padded, window).to(y.device, y.dtype)
+    response = _ramp(padded, window, y.device, y.dtype)
     filtered = torch.fft.irfft(torch.fft.rfft(y, n=padded) * response, n=padded)[..., :detectors]
     # Aᵀ smears each view with weight 1/N per pixel, and the samples h are those of a detector of pitch 1/N.
     return A.T(filtered.contiguous()) * (math.pi * size**2 / A.geometry.num_angles)
 
 
-def _ramp(padded, window):
+@functools.lru_cache(maxsize=16)
+def _ramp(padded, window, device, dtype):
+    """Return the filter's response at the frequencies of ``rfft``; kept, since training asks for it in every step."""
     distance = np.minimum(np.arange(padded), padded - np.arange(padded))
     samples = np.zeros(padded)
     samples[0] = 0.25
@@ -101,7 +107,8 @@ def _ramp(padded, window):
     }
     if window not in windows:
         raise ValueError(f"window must be one of {sorted(windows)}, got {window!r}")
-    return torch.from_numpy(np.fft.rfft(samples).real * windows[window])
+    with torch.inference_mode(False):  # the first call must not make a tensor that later gradients cannot use
+        return torch.from_numpy(np.fft.rfft(samples).real * windows[window]).to(device, dtype)
 
 
 def tikhonov(A, y, weight, *, iterations=100, tolerance=1e-6):

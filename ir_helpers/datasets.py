@@ -1,4 +1,4 @@
-"""Images to reconstruct, and (from `ir_helpers.noise`) the noise of real measurements.
+"""Images to reconstruct, and from other modules: phantoms, changed views of images, and the noise of real measurements.
 
 The small sets ship with the book. `full=True` reads the larger sets from the folder that the environment
 variable IR_DATA_DIR names. All images are float32 tensors (B, C, H, W) with values in [0, 1].
@@ -10,12 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ir_helpers import downloads, scans, store
-from ir_helpers.checks import positive_int
+from ir_helpers import celeba, downloads, scans, store
+from ir_helpers.augmentation import flip_and_shift
 from ir_helpers.noise import HU_MAX, HU_MIN, low_dose, with_noise
+from ir_helpers.phantoms import ellipses
 from ir_helpers.splits import check_split, members, spread
 
-__all__ = ["ct_slices", "digits", "ellipses", "faces", "low_dose", "to_hounsfield", "with_noise"]
+__all__ = [
+    "ct_patients",
+    "ct_slices",
+    "digits",
+    "ellipses",
+    "faces",
+    "flip_and_shift",
+    "low_dose",
+    "to_hounsfield",
+    "with_noise",
+]
 
 _WHERE_FROM = {
     "faces_congress64.npz": (
@@ -69,36 +80,47 @@ def digits(split, *, count=None, full=False):
     return _unit(images[spread(len(images), count)])[:, None]
 
 
-def faces(split, *, count=None, full=False):
+def faces(split, *, count=None, full=False, source=None):
     """Return portraits, split by person: nobody is in both splits.
 
     Parameters
     ----------
     split : {"train", "test"}
-        In the order of their ids, every fifth person is for the test.
+        In the order of their ids, every fifth person is for the test. With `source`, also "validation": CelebA's own
+        three parts.
     count : int, optional
         Take this many, spread evenly over the split; None takes all.
     full : bool
         False: the 400 grey ORL faces of 40 people, credit AT&T Laboratories Cambridge. True: colour portraits
-        of 700 members of the US Congress, from `faces_congress64.npz` in the folder IR_DATA_DIR.
+        of 700 members of the US Congress, one each, from `faces_congress64.npz` in the folder IR_DATA_DIR.
+    source : str or pathlib.Path, optional
+        A folder with CelebA in torchvision's layout, `img_align_celeba/` and `list_eval_partition.txt`. A square
+        around the face is averaged over areas to 64 x 64. All 162,770 faces of "train" take 8 GB: pass `count`.
 
     Returns
     -------
     torch.Tensor
-        Shape (count, 1, 64, 64), or (count, 3, 64, 64) with `full`.
+        Shape (count, 1, 64, 64), or (count, 3, 64, 64) with `full` or `source`.
 
     Raises
     ------
+    TypeError
+        If `source` is not a path.
     ValueError
-        If `split` is unknown, or `count` is not between 1 and the number of faces.
+        If `split` is unknown, `count` is not between 1 and the number of faces, or both `full` and `source` are
+        given.
     DataError
-        If a file is missing or altered.
+        If a file is missing, altered or broken.
 
     References
     ----------
     Samaria & Harter, Parameterisation of a stochastic model for human face identification, 1994,
-    doi:10.1109/ACV.1994.341300.
+    doi:10.1109/ACV.1994.341300. Liu, Luo, Wang & Tang, Deep learning face attributes in the wild (CelebA), 2015,
+    arXiv:1411.7766.
     """
+    _one_of(full, source)
+    if source is not None:
+        return torch.from_numpy(celeba.read_faces(source, split, count))
     check_split(split)
     if full:
         arrays = _larger("faces_congress64.npz")
@@ -156,8 +178,7 @@ def ct_slices(split, *, count=None, full=False, source=None):
     reconstruction, 2021, doi:10.1038/s41597-021-00893-z, arXiv:1910.01113.
     """
     check_split(split)
-    if full and source is not None:
-        raise ValueError(f"full=True came with source={str(source)!r}: pass one of them")
+    _one_of(full, source)
     if source is not None:
         hounsfield = scans.read_slices(source, split, count)
     elif full:
@@ -174,56 +195,24 @@ def ct_slices(split, *, count=None, full=False, source=None):
     return torch.from_numpy(x)[:, None]
 
 
-def to_hounsfield(x):
-    """Return the Hounsfield units h = 2048 x - 1024 of a normalised CT image, see `ct_slices`."""
-    return (HU_MAX - HU_MIN) * x + HU_MIN
-
-
-def ellipses(count, image_size=64, *, seed=0):
-    """Return random phantoms: a large ellipse with five to ten smaller ones that add or take away brightness.
-
-    Sums beyond [0, 1] are cut off. Image i depends on `seed` and i only, so a longer series begins with the
-    shorter one.
-
-    Parameters
-    ----------
-    count : int
-        Number of phantoms.
-    image_size : int
-        Pixels N on a side.
-    seed : int
-        Seed of NumPy's PCG64: the same phantoms on every machine.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape (count, 1, N, N).
+def ct_patients(split):
+    """Return the patient of each slice of ``ct_slices(split, full=True)``, an array of names.
 
     Raises
     ------
     ValueError
-        If `count` or `image_size` is not a positive int.
+        If `split` is unknown.
+    DataError
+        If the file is missing.
     """
-    count, size = positive_int("count", count), positive_int("image_size", image_size)
-    axis = (np.arange(size) + 0.5) * 2 / size - 1
-    images = np.stack([_phantom(axis, np.random.default_rng([seed, i])) for i in range(count)])
-    return torch.from_numpy(images.clip(0, 1).astype(np.float32))[:, None]
+    check_split(split)
+    patients = _larger("ct_tcia256.npz")["patient"]
+    return patients[members(patients, split)]
 
 
-def _phantom(axis, rng):
-    """Draw one phantom on the grid axis x axis; the image is 2 wide. The first ellipse is the large one."""
-    small = rng.integers(5, 11)
-    centres = np.vstack([rng.uniform(-0.05, 0.05, (1, 2)), rng.uniform(-0.45, 0.45, (small, 2))])
-    radii = np.vstack([rng.uniform(0.65, 0.9, (1, 2)), rng.uniform(0.05, 0.35, (small, 2))])
-    values = np.append(rng.uniform(0.3, 0.6), rng.uniform(-0.3, 0.4, small))
-    image = np.zeros((len(axis), len(axis)))
-    for (row, column), (a, b), value in zip(centres, radii, values, strict=True):
-        angle = rng.uniform(0, np.pi)
-        down, right = axis[:, None] - row, axis[None, :] - column
-        along = np.cos(angle) * right + np.sin(angle) * down
-        across = np.cos(angle) * down - np.sin(angle) * right
-        image[(along / a) ** 2 + (across / b) ** 2 <= 1] += value
-    return image
+def to_hounsfield(x):
+    """Return the Hounsfield units h = 2048 x - 1024 of a normalised CT image, see `ct_slices`."""
+    return (HU_MAX - HU_MIN) * x + HU_MIN
 
 
 def _larger(name, otherwise=None):
@@ -240,6 +229,11 @@ def _larger(name, otherwise=None):
         f"full=True needs {name} ({_WHERE_FROM[name]}). {state}: put the file in a folder and set "
         "IR_DATA_DIR to it, or use full=False. More in data/README.md."
     )
+
+
+def _one_of(full, source):
+    if full and source is not None:
+        raise ValueError(f"full=True came with source={str(source)!r}: pass one of them")
 
 
 def _unit(images):

@@ -1,7 +1,8 @@
 """One experiment of the book: an operator, images, a network, and the seven ways to train it."""
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -40,7 +41,15 @@ class Experiment:
     relative : bool
         Whether radii are shares of ‖y‖₂.
     measure : callable, optional
+        ``measure(A, images, generator)`` gives noisy data; see ``training.fit`` for the generator. None: y = A x.
+    augment : callable, optional
         See ``training.fit``.
+    mixed_precision : bool
+        See ``training.fit``.
+    seeds : dict of str to int
+        By method: how many networks are trained, with the seeds 0, 1, ...; three of a method that is not named.
+    further : dict of str to callable
+        Other images that the networks are measured on: by the ending of their table's name, a function that returns them.
     """
 
     name: str
@@ -56,11 +65,22 @@ class Experiment:
     start: str = "adjoint"
     relative: bool = False
     measure: Callable | None = None
+    mixed_precision: bool = False
+    augment: Callable | None = None
+    seeds: Mapping = field(default_factory=dict)
+    further: Mapping = field(default_factory=dict)
 
     @property
     def methods(self):
         """The methods that are trained, in the order of ``METHODS``."""
         return tuple(method for method in METHODS if method in self.grids)
+
+    def data(self, A, x, seed=0):
+        """Return the data of test images x, the same on all machines: noise is drawn on the CPU."""
+        if self.measure is None:
+            return A(x)
+        generator = torch.Generator().manual_seed(seed)
+        return self.measure(A.to("cpu"), x.cpu(), generator).to(x.device)
 
     def adversary(self, method, settings, A):
         """Return what gives δ in training by this method; None for the methods that see clean data only."""
@@ -112,7 +132,9 @@ class Experiment:
             lam=settings.get("lam", 1.0),
             weight_decay=settings.get("weight_decay", 0.0),
             parseval=training.Parseval(beta, settings.get("gain", 1.0)) if beta else None,
-            measure=self.measure,
+            measure=functools.partial(self.measure, A) if self.measure else None,
+            mixed_precision=self.mixed_precision,
+            augment=self.augment,
             checkpoint=checkpoint,
             seed=seed,
         )

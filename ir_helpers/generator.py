@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ir_helpers import attacks
+from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary
 from ir_helpers.checks import positive, positive_int
 
@@ -81,6 +81,11 @@ class Generator(Adversary):
         names = ("penalty", "inner_steps", "ascent_steps", "parts", "learning_rate")
         return super().settings() | {name: getattr(self, name) for name in names}
 
+    def begin_epoch(self, seed):
+        """Set the chance of the coming epoch, and let all processes begin it with the same G."""
+        super().begin_epoch(seed)
+        processes.share(self.network.parameters())
+
     def propose(self, f, y, x=None):
         """Return δ = G(y), on the sphere where there is no penalty; differentiable in the weights of G."""
         with torch.no_grad():
@@ -122,7 +127,9 @@ class Generator(Adversary):
     def _step(self, loss):
         # Not backward(): it would leave gradients in the parameters of f.
         parameters = list(self.network.parameters())
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        gradients = torch.autograd.grad(loss, parameters)
+        processes.average(gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimiser.step()
 

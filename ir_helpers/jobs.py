@@ -10,6 +10,7 @@ from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
+from ir_helpers import processes
 from ir_helpers.store import DATA
 
 __all__ = ["Machine", "run_all"]
@@ -48,6 +49,8 @@ def run_all(function, jobs, machine):
     machine : Machine
     """
     machine.folder.mkdir(parents=True, exist_ok=True)
+    if processes.size() > 1:
+        return _run_together(function, jobs, machine)
     paths = [machine.folder / f"{job['name']}-{_digest(job)}.json" for job in jobs]
     waiting = [(job, path) for job, path in zip(jobs, paths, strict=True) if not path.exists()]
     begin = time.perf_counter()
@@ -64,13 +67,29 @@ def run_all(function, jobs, machine):
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
+def _run_together(function, jobs, machine):
+    """Run one job after the other, each in all processes of the group; the first process keeps the results."""
+    paths = [machine.folder / f"{job['name']}-{_digest(job)}.json" for job in jobs]
+    waiting = [(job, path) for job, path in zip(jobs, paths, strict=True) if not path.exists()]
+    processes.wait()  # before the first writes what the others must still find missing
+    for job, path in waiting:
+        result = function(job, machine.folder, machine.devices[0])
+        if processes.rank() == 0:
+            _keep(result, path)
+        processes.wait()
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def _run(function, job, folder, device, path):
     begin = time.perf_counter()
-    result = function(job, folder, device)
+    _keep(function(job, folder, device), path)
+    return path.stem, time.perf_counter() - begin
+
+
+def _keep(result, path):
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(result), encoding="utf-8")
     os.replace(part, path)
-    return path.stem, time.perf_counter() - begin
 
 
 def _digest(job):

@@ -48,8 +48,9 @@ def _rays(geometry, batch):
     """
     size, channels = geometry.image_size, geometry.num_detectors
     middle = (size - 1) / 2
-    offsets = torch.arange(channels, dtype=torch.float64) - (channels - 1) / 2 + geometry.axis_shift
-    lines = torch.arange(size, dtype=torch.float64) - middle
+    exact = {"dtype": torch.float64, "device": batch.device}  # weights are computed where they are used
+    offsets = torch.arange(channels, **exact) - (channels - 1) / 2 + geometry.axis_shift
+    lines = torch.arange(size, **exact) - middle
     for angle in np.asarray(geometry.angles):
         cos, sin = math.cos(angle), math.sin(angle)
         steep = abs(cos) >= abs(sin)
@@ -61,5 +62,5 @@ def _rays(geometry, batch):
         position = position.clamp(-1, size)  # in pixels; beyond the margin everything is zero
         left = position.floor().clamp(-1, size - 1)
         weight = (length * (1 - (position - left))).to(batch)
-        index = (left.long() + 1).to(batch.device).expand(len(batch), -1, -1)
+        index = (left.long() + 1).expand(len(batch), -1, -1)
         yield int(not steep), index, weight, length

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ir_helpers import attacks, networks, robustness
+from ir_helpers import attacks, networks, processes, robustness
 from ir_helpers.catalogue import EXPERIMENTS, RELATED, VARIANTS
 from ir_helpers.experiments import METHODS
 from ir_helpers.jobs import run_all
 
-__all__ = ["choose", "make"]
+__all__ = ["choose", "make", "outputs", "weights_path"]
 
 SLACK = 1.2  # a tuned method may cost this factor in clean error
 SEEDS = (0, 1, 2)
@@ -26,7 +26,9 @@ def make(name, out, machine):
     """Make the weights and tables of the experiment ``name`` below the folder ``out``; see ``tables``."""
     tuning = tune_all(name, machine)
     settings = tuning[tuning["chosen"]].set_index("method")["settings"].map(json.loads)
-    runs = [(method, name, seed) for method in settings.index for seed in SEEDS]
+    experiment = EXPERIMENTS[name]
+    counts = {method: experiment.seeds.get(method, len(SEEDS)) for method in settings.index}
+    runs = [(method, name, seed) for method, count in counts.items() for seed in SEEDS[:count]]
     for other, counts in RELATED.get(name, {}).items():
         runs += [(method, other, seed) for method, count in counts.items() for seed in SEEDS[:count]]
     jobs = [
@@ -42,6 +44,9 @@ def make(name, out, machine):
         "-transfer": _table(compared["transfer"], "source", "target"),
         "-images": _table(compared["images"], "method"),
     }
+    for other in experiment.further:
+        rows = [row for result in trained for row in result["further"][other]]
+        tables[f"-{other}"] = _table(rows, "measurements", "method", "seed")
     if name in VARIANTS:
         tables["-variants"] = vary(name, machine)
     for ending, table in tables.items():
@@ -56,7 +61,8 @@ def make(name, out, machine):
 
 def outputs(name):
     """Return the files that ``make`` writes, as paths below the folder ``data``."""
-    endings = ["", "-training", "-tuning", "-transfer", "-images"] + ["-variants"] * (name in VARIANTS)
+    endings = ["", "-training", "-tuning", "-transfer", "-images"]
+    endings += [f"-{other}" for other in EXPERIMENTS[name].further] + ["-variants"] * (name in VARIANTS)
     tables = [f"results/{name}{ending}.csv" for ending in endings]
     return tuple([f"weights/{name}/{method}.safetensors" for method in EXPERIMENTS[name].methods] + tables)
 
@@ -122,8 +128,13 @@ def _training_job(name, method, settings, seed):
     return {"name": f"{name}-{method}-{seed}"} | job
 
 
+def weights_path(folder, experiment, method, seed=SEEDS[0]):
+    """Return where ``make`` keeps the weights of one training in the folder of finished jobs."""
+    return Path(folder, f"{experiment}-{method}-{seed}.safetensors")
+
+
 def _weights(job, folder):
-    return Path(folder, f"{job['name']}.safetensors")
+    return weights_path(folder, job["experiment"], job["method"], job["seed"])
 
 
 def _tune(job, folder, device):
@@ -149,25 +160,28 @@ def _tune(job, folder, device):
 
 
 def _train(job, folder, device):
-    """Return the curve (a list of rows), the row of the training table, and the file of the weights."""
+    """Return the curve (a list of rows), that on each of the further images, and the row of the training table."""
     experiment, seed = EXPERIMENTS[job["experiment"]], job["seed"]
     f, history, adversary = experiment.train(
         job["method"], job["settings"], images=experiment.images("train+validation"), seed=seed, device=device
     )
     last = history.iloc[-1]
-    path = networks.save(
-        _weights(job, folder),
-        f,
-        dict(experiment.operator),
-        recipe=experiment.name,
-        method=job["method"],
-        settings=json.dumps(job["settings"]),
-        seed=str(seed),
-        epochs=str(len(history)),
-        loss=f"{last['loss']:.6g}",
-        adversarial_loss=f"{last['adversarial_loss']:.6g}",
-        versions=f"torch {version('torch')}, numpy {version('numpy')}",
-    )
+    path = _weights(job, folder)
+    if processes.rank() == 0:
+        networks.save(
+            path,
+            f,
+            dict(experiment.operator),
+            recipe=experiment.name,
+            method=job["method"],
+            settings=json.dumps(job["settings"]),
+            seed=str(seed),
+            epochs=str(len(history)),
+            loss=f"{last['loss']:.6g}",
+            adversarial_loss=f"{last['adversarial_loss']:.6g}",
+            versions=f"torch {version('torch')}, numpy {version('numpy')}",
+        )
+    processes.wait()
     f = networks.pretrained(path).to(device)  # what a reader gets: weights in half precision
     x = experiment.images("test").to(device)
     known = {"method": job["method"], "measurements": f.operator.data_shape[-1], "seed": seed}
@@ -183,18 +197,23 @@ def _train(job, folder, device):
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
     }
     row |= _strength(experiment, f, adversary, x) if job["method"] == "min-max" else {}
-    return {"curve": curve.to_dict("records"), "training": row}
+    further = {
+        other: _curve(experiment, f, images().to(device), (0.0, experiment.radius), **SEARCH).assign(**known)
+        for other, images in experiment.further.items()
+    }
+    further = {other: table.to_dict("records") for other, table in further.items()}
+    return {"curve": curve.to_dict("records"), "further": further, "training": row}
 
 
 def _curve(experiment, f, x, radii, **search):
-    y = f.operator(x)
+    y = experiment.data(f.operator, x)
     relative_to = y.flatten(1).norm(dim=1) if experiment.relative else None
     return robustness.curve(f, f.operator, x, radii, y=y, relative_to=relative_to, batch_size=1000, **search)
 
 
 def _strength(experiment, f, adversary, x):
     """Return the mean error under the generator's own δ, and under as many steps as it takes, from its δ and without it."""
-    y = f.operator(x)
+    y = experiment.data(f.operator, x)
     radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
     adversary.radius = lambda data: radius * torch.ones(len(data), device=data.device)
     with torch.no_grad():
@@ -215,7 +234,7 @@ def _compare(job, folder, device):
     experiment = EXPERIMENTS[job["experiment"]]
     fs = {one["method"]: networks.pretrained(_weights(one, folder)).to(device) for one in job["jobs"]}
     x = experiment.images("test").to(device)
-    y = next(iter(fs.values())).operator(x)
+    y = experiment.data(next(iter(fs.values())).operator, x)
     radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
     transfer, images = [], []
     for source, f in fs.items():

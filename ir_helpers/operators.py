@@ -11,7 +11,7 @@ import torch
 
 from ir_helpers import tomography
 from ir_helpers.backends import DenseBackend, SparseBackend
-from ir_helpers.checks import check_seed, finite, positive_int, shape_of
+from ir_helpers.checks import check_seed, finite, positive, positive_int, shape_of
 from ir_helpers.linear_operator import LinearOperator
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "gaussian",
     "operator_norm",
     "parallel_beam",
+    "with_spectrum",
 ]
 
 # 16 bytes per nonzero: value and column index in float32/int32, for the matrix and for its transpose.
@@ -174,6 +175,50 @@ def from_matrix(matrix, image_shape):
     if not torch.isfinite(matrix).all():
         raise ValueError("matrix has NaN or infinite entries: pass a finite one")
     return LinearOperator(DenseBackend(matrix.detach()), shape, (matrix.shape[0],))
+
+
+def with_spectrum(singular_values, image_shape, seed=0):
+    """Return the operator A = U diag(s) Vᵀ with the given singular values and random singular vectors.
+
+    U, m × m, and V, n × m, are the orthogonal factors of Gaussian matrices (of NumPy's PCG64), with the signs that make
+    them uniformly distributed. Spectra of one length, shape and seed share their singular vectors.
+
+    Parameters
+    ----------
+    singular_values : sequence of float
+        s > 0, any order; their number is m ≤ n, and ``data_shape`` is (m,).
+    image_shape : tuple of int
+        (C, H, W); n = C·H·W.
+    seed : int
+        Seed of the singular vectors.
+
+    Raises
+    ------
+    ValueError
+        If there are more singular values than pixels, or one is not a positive finite number.
+
+    References
+    ----------
+    The signs: F. Mezzadri, Notices of the AMS 54 (2007), arXiv:math-ph/0609050.
+
+    Examples
+    --------
+    >>> with_spectrum([0.5, 1.0, 2.0], (1, 4, 4)).singular_values().round(decimals=4).tolist()
+    [0.5, 1.0, 2.0]
+    """
+    shape = shape_of("image_shape", image_shape)
+    n, given = math.prod(shape), np.shape(singular_values)
+    if len(given) != 1 or not 1 <= given[0] <= n:
+        raise ValueError(f"singular_values must be 1 to {n} numbers for {shape}, got shape {given}")
+    values = np.array([positive("singular_values", value) for value in singular_values])
+    rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
+    V, U = (_orthonormal(rng.standard_normal((size, len(values)))) for size in (n, len(values)))
+    return from_matrix(((U * values) @ V.T).astype(np.float32), shape)
+
+
+def _orthonormal(columns):
+    Q, R = np.linalg.qr(columns)
+    return Q * np.sign(np.diagonal(R))  # else the signs, and the distribution, are LAPACK's choice
 
 
 def adjoint_gap(A, *, seed=0):

@@ -3,10 +3,15 @@
 `python -m ir_helpers.recipes list` shows all recipes, `python -m ir_helpers.recipes run NAME [NAME ...]` runs
 some. A recipe is a function of the folder to write to and the machine to use. To add one, put it into `_ALL` and
 give each of its outputs a row in `data/README.md`; `run` fills in the hash.
+
+`torchrun --nproc-per-node=K -m ir_helpers.recipes run NAME --device cuda` lets K processes, each with its own GPU, share
+every training.
 """
 
 import argparse
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +19,16 @@ from pathlib import Path
 
 import torch
 
-from ir_helpers import image_recipes, jobs, network_recipes, store
+from ir_helpers import (
+    chest_recipes,
+    image_recipes,
+    jobs,
+    network_recipes,
+    processes,
+    projector_recipes,
+    spectrum_recipes,
+    store,
+)
 
 __all__ = ["RECIPES", "Recipe", "main", "record_hashes"]
 
@@ -33,20 +47,24 @@ class Recipe:
         Files it writes, as paths below `data/`.
     function : callable
         Called with the folder (pathlib.Path) below which the outputs are written, and a ``jobs.Machine``.
+    ships : bool
+        Whether the outputs are part of ``data/``. What is large, or made of images that may not be passed on, is not: it needs
+        ``--out``.
     """
 
     name: str
     summary: str
     outputs: tuple[str, ...]
     function: Callable[[Path, jobs.Machine], None]
+    ships: bool = True
 
 
 def _without_training(function):
     return lambda out, machine: function(out)
 
 
-def _of_networks(name, summary):
-    return Recipe(name, summary, network_recipes.outputs(name), partial(network_recipes.make, name))
+def _of_networks(name, summary, ships=True):
+    return Recipe(name, summary, network_recipes.outputs(name), partial(network_recipes.make, name), ships)
 
 
 _ALL = [
@@ -71,6 +89,42 @@ _ALL = [
     _of_networks(
         "mnist-gaussian",
         "seven networks on 60,000 MNIST digits and 100 Gaussian measurements, and their tables (40 minutes of one GPU)",
+    ),
+    _of_networks(
+        "mnist-dct",
+        "six networks on 60,000 MNIST digits and an ill-conditioned block of a DCT, and their tables (30 minutes of one GPU)",
+    ),
+    Recipe(
+        "mnist-spectra",
+        "plain and min-max training for condition numbers from 1 to 1,000, tables only (20 minutes of one GPU)",
+        spectrum_recipes.OUTPUTS,
+        spectrum_recipes.make,
+    ),
+    Recipe(
+        "ct",
+        "seven FBPConvNets on low-dose CT of 36 patients, and their tables (60 minutes of one GPU)",
+        chest_recipes.OUTPUTS,
+        chest_recipes.make,
+    ),
+    _of_networks(
+        "ct-wide",
+        "the same at the width of FBPConvNet's paper, 31 million parameters; with --out (10 hours of one GPU)",
+        ships=False,
+    ),
+    Recipe(
+        "ct-projectors",
+        "times of projection and back-projection against ASTRA's, a table only (3 minutes of one GPU)",
+        projector_recipes.OUTPUTS,
+        projector_recipes.make,
+    ),
+    _of_networks(
+        "faces",
+        "six networks on 560 portraits in colour and 1,500 Gaussian measurements, and their tables (60 minutes of one GPU)",
+    ),
+    _of_networks(
+        "faces-celeba",
+        "the same on your copy of CelebA, $IR_DATA_DIR/celeba; with --out (60 minutes of one GPU)",
+        ships=False,
     ),
 ]
 RECIPES = {recipe.name: recipe for recipe in _ALL}
@@ -121,25 +175,45 @@ def main(arguments=None):
     run.add_argument("--out", type=Path, help="write below this folder instead, and leave data/ as it is")
     run.add_argument("--device", default="cpu", help='"cpu", "cuda" for all GPUs, or one such as "cuda:1"')
     run.add_argument("--workers", type=int, help="trainings at a time (default: one for each device)")
+    run.add_argument(
+        "--data", type=Path, help="the folder with the larger image sets (default: $IR_DATA_DIR)"
+    )
     run.add_argument("--work", type=Path, help="keep finished trainings here (default: _build/recipes)")
     chosen = parser.parse_args(arguments)
     if chosen.command == "list":
         for recipe in RECIPES.values():
             print(f"{recipe.name:16} {recipe.summary}\n{'':16} -> {', '.join(recipe.outputs)}")
         return 0
-    out = store.DATA if chosen.out is None else chosen.out
-    devices = _devices(chosen.device)
+    private = [name for name in chosen.names if not RECIPES[name].ships]
+    if private and chosen.out is None:
+        run.error(
+            f"{', '.join(private)}: too large for data/, or made of images that may not be passed on; give --out FOLDER"
+        )
+    if chosen.data is not None:
+        os.environ["IR_DATA_DIR"] = str(chosen.data)  # for the processes of the trainings, too
+    with tempfile.TemporaryDirectory() as aside:
+        device = processes.join(chosen.device)
+        try:
+            return _run(chosen, device, aside if processes.rank() else None)
+        finally:
+            processes.leave()
+
+
+def _run(chosen, device, aside):
+    """Run the chosen recipes; what all but the first process of a group write goes to the folder ``aside``."""
+    out = Path(aside or chosen.out or store.DATA)
+    devices = _devices(device)
     folder = store.DATA.parent / "_build" / "recipes" if chosen.work is None else chosen.work
     machine = jobs.Machine(devices, chosen.workers or len(devices), folder)
     for recipe in (RECIPES[name] for name in chosen.names):
         try:
             recipe.function(out, machine)
-            if chosen.out is None:
+            if out == store.DATA:
                 record_hashes(out, recipe.outputs)
         except store.DataError as error:
             print(f"{recipe.name}: {error}", file=sys.stderr)
             return 1
-        for name in recipe.outputs:
+        for name in recipe.outputs if aside is None else ():
             print(f"{recipe.name}: {out / name} sha256 {store.sha256(out / name)}")
     return 0
 

@@ -11,7 +11,8 @@ from ir_helpers.linear_operator import LinearOperator
 
 __all__ = ["LinearReconstructor", "Perturber", "Reconstructor"]
 
-_STARTS = {"adjoint": lambda A, y: A.T(y), "fbp": classical.fbp}
+_STARTS = {"adjoint": lambda A, y: A.T(y), "fbp": classical.fbp, "smooth": classical.smooth_inverse}
+_IMAGES = ("fbp", "smooth")  # starts that a network corrects
 
 
 class _OverOperator(nn.Module):
@@ -33,8 +34,8 @@ class _OverOperator(nn.Module):
 class Reconstructor(_OverOperator):
     """Reconstruct in two steps: a formula leads from data to the image domain, and a network does the rest.
 
-    From the adjoint the network makes the image, f(y) = network(Aᵀ y). Filtered back-projection is an image already, which
-    the network corrects, f(y) = x₀ + network(x₀), as in FBPConvNet.
+    From the adjoint the network makes the image, f(y) = network(Aᵀ y). Filtered back-projection, and ``smooth_inverse`` where
+    there are few measurements, give an image already, which the network corrects: f(y) = x₀ + network(x₀), as in FBPConvNet.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class Reconstructor(_OverOperator):
         Kept as ``operator``.
     network : torch.nn.Module
         Maps images (B, \\*A.image_shape) to images.
-    start : {"adjoint", "fbp"}
+    start : {"adjoint", "fbp", "smooth"}
         The formula.
 
     References
@@ -66,7 +67,7 @@ class Reconstructor(_OverOperator):
             raise ValueError(
                 f"network must keep the shape {tuple(start.shape)} of A's images, it gave {tuple(image.shape)}"
             )
-        return start + image if self.start == "fbp" else image
+        return start + image if self.start in _IMAGES else image
 
 
 class LinearReconstructor(_OverOperator):
@@ -104,7 +105,7 @@ class Perturber(_OverOperator):
         From images with three times A's channels (four with ``sees_error``), stacked, to images with A's channels.
     sees_error : bool
         Whether G sees f(y) − x.
-    start : {"adjoint", "fbp"}
+    start : {"adjoint", "fbp", "smooth"}
         B, as for ``Reconstructor``.
     """
 

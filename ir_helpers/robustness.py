@@ -52,6 +52,21 @@ def ssim(estimate, x, *, data_range=1.0):
     return torch.tensor(np.array(values), dtype=x.dtype)
 
 
+def worst_region(estimate, x, *, size=32):
+    """Return the root mean squared error of the worst square of ``size`` × ``size`` pixels of each image, shape (B,).
+
+    A mean over the image hides an error that is large in one place, where a reader may look. All positions of the square
+    are tried; channels are averaged.
+    """
+    check_images(estimate, x)
+    positive_int("size", size)
+    if size > min(x.shape[-2:]):
+        raise ValueError(f"size must be at most the image's, got {size} for images of shape {tuple(x.shape)}")
+    squares = (estimate - x).square().mean(1, keepdim=True)
+    means = torch.nn.functional.avg_pool2d(squares, size, stride=1)
+    return means.flatten(1).amax(1).sqrt()
+
+
 def curve(
     reconstruct, A, x, radii, *, y=None, relative_to=None, steps=100, restarts=1, seed=0, batch_size=256
 ):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ir_helpers.checks import positive_int
 
-__all__ = ["check_split", "members", "spread"]
+__all__ = ["check_split", "few_each", "members", "spread"]
 
 
 def members(ids, split, count=None):
@@ -24,7 +24,14 @@ def spread(available, count):
     return (2 * np.arange(count) + 1) * available // (2 * count)
 
 
-def check_split(split):
-    """Raise unless `split` is "train" or "test"."""
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
+def few_each(ids, most):
+    """Return positions of at most `most` items of each id, spread evenly: many slices of one patient are much alike."""
+    groups = [np.flatnonzero(ids == each) for each in np.unique(ids)]
+    return np.sort(np.concatenate([group[spread(len(group), min(most, len(group)))] for group in groups]))
+
+
+def check_split(split, known=("train", "test")):
+    """Raise unless `split` is one of the known ones."""
+    if split not in known:
+        *others, last = (f'"{name}"' for name in known)
+        raise ValueError(f"split must be {', '.join(others)} or {last}, got {split!r}")

@@ -5,6 +5,7 @@ import weakref
 from dataclasses import dataclass
 
 import astra
+import astra.experimental
 import numpy as np
 import torch
 
@@ -106,3 +107,32 @@ class AstraBackend:
 
     def __repr__(self):
         return "ASTRA, matrix-free"
+
+
+class CudaStack:
+    """ASTRA's own CUDA projectors on a stack of slices in GPU memory: what the book's operator is measured against.
+
+    The stack is a volume whose slices see parallel rays of their own row of a flat detector. ASTRA's back-projection is only
+    close to the adjoint of its projection, so nothing is trained with it.
+    """
+
+    def __init__(self, geometry, slices):
+        self.geometry = geometry
+        size, channels = geometry.image_size, geometry.num_detectors
+        scan = astra.create_proj_geom("parallel3d", 1.0, 1.0, slices, channels, geometry.angles)
+        self._id = astra.create_projector("cuda3d", scan, astra.create_vol_geom(size, size, slices))
+        weakref.finalize(self, astra.projector3d.delete, self._id)
+
+    def forward(self, u):
+        """Return the data (B, angles · detectors) of flat images (B, N²)."""
+        size = self.geometry.image_size
+        views = u.new_empty(len(u), *self.geometry.data_shape[1:])
+        astra.experimental.direct_FP3D(self._id, u.reshape(-1, size, size), views)
+        return views.flatten(1) / size
+
+    def adjoint(self, v):
+        """Return the back-projection (B, N²) of flat data, about the adjoint."""
+        size = self.geometry.image_size
+        images = v.new_empty(len(v), size, size)
+        astra.experimental.direct_BP3D(self._id, images, v.reshape(-1, *self.geometry.data_shape[1:]))
+        return images.flatten(1) / size

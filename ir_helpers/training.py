@@ -26,6 +26,7 @@ def fit(
     weight_decay=0.0,
     parseval=None,
     measure=None,
+    augment=None,
     mixed_precision=False,
     checkpoint=None,
     seed=0,
@@ -33,7 +34,8 @@ def fit(
     """Train f by min over θ of E ‖f(y) − x‖² + λ ‖f(y + δ) − x‖², y = A x, with δ from the adversary.
 
     Adam with decoupled weight decay; the learning rate rises for 5 % of the steps and then falls to zero along a cosine.
-    f is attacked in evaluation mode and trained on the clean and the perturbed data in one batch.
+    f is attacked in evaluation mode and trained on the clean and the perturbed data in one batch. Where ``torchrun`` began
+    several processes (``processes.join``), each takes an equal part of every batch, and gradients are averaged.
 
     Parameters
     ----------
@@ -57,13 +59,17 @@ def fit(
         Applied after each step, with a β that follows the learning rate.
     measure : callable, optional
         From images and a seeded ``torch.Generator`` of the CPU to data, for noise in the measurement; None takes A x.
+    augment : callable, optional
+        From a batch of images and the same generator to images of the same shape, such as ``datasets.flip_and_shift``:
+        applied anew in every epoch, before the measurement. An adversary that keeps a δ for each image, as
+        ``adversaries.Stored`` does, then goes on from the δ of another view of it.
     mixed_precision : bool
         Compute f's layers in bfloat16 where that is safe (``torch.autocast``). Weights stay as they are.
     checkpoint : str or pathlib.Path, optional
         File written after each epoch. If it is there, the run goes on from it, to the same result as without a stop: to the
         last bit on a CPU.
     seed : int
-        Of the order of the images and of ``measure``. The network's first weights are the caller's: ``torch.manual_seed``.
+        Of the order of the images, of ``augment`` and of ``measure``. The network's first weights are the caller's: ``torch.manual_seed``.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def fit(
     ValueError, TypeError
         If an argument is not what it should be.
     """
-    _check(f, A, images, adversary, parseval, measure, mixed_precision)
+    _check(f, A, images, adversary, parseval, measure, augment, mixed_precision)
     settings = {
         "epochs": positive_int("epochs", epochs),
         "lam": not_negative("lam", lam),
@@ -92,7 +98,7 @@ def fit(
         "mixed_precision": mixed_precision,
         "seed": check_seed(seed),
     }
-    run = Run(f, A, images, adversary, measure, settings)
+    run = Run(f, A, images, adversary, measure, augment, settings)
     if checkpoint is not None:
         run.take_over(checkpoint)
     while run.epoch < epochs:
@@ -103,7 +109,7 @@ def fit(
     return pd.DataFrame(run.history)
 
 
-def _check(f, A, images, adversary, parseval, measure, mixed_precision):
+def _check(f, A, images, adversary, parseval, measure, augment, mixed_precision):
     if not isinstance(f, nn.Module) or not any(p.requires_grad for p in f.parameters()):
         raise TypeError("f must be a torch.nn.Module with parameters to train; f.requires_grad_() frees them")
     if not isinstance(A, LinearOperator):
@@ -115,16 +121,17 @@ def _check(f, A, images, adversary, parseval, measure, mixed_precision):
         raise TypeError(f"adversary must be one of ir_helpers.adversaries, or None, got {adversary!r}")
     if parseval is not None and not isinstance(parseval, Parseval):
         raise TypeError(f"parseval must be a training.Parseval, or None, got {parseval!r}")
-    if measure is not None and not callable(measure):
-        raise TypeError(f"measure must be a function of images and a generator, or None, got {measure!r}")
+    for name, function in (("measure", measure), ("augment", augment)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function of images and a generator, or None, got {function!r}")
     if not isinstance(mixed_precision, bool):
         raise TypeError(f"mixed_precision must be True or False, got {mixed_precision!r}")
 
 
-def resume(checkpoint, f, A, images, adversary=None, *, measure=None):
+def resume(checkpoint, f, A, images, adversary=None, *, measure=None, augment=None):
     """Go on with the run kept at ``checkpoint``, with the settings kept there; otherwise as ``fit``.
 
-    f, A, images, adversary and measure must be made as they were for that run.
+    f, A, images, adversary, measure and augment must be made as they were for that run.
 
     Raises
     ------
@@ -137,4 +144,4 @@ def resume(checkpoint, f, A, images, adversary=None, *, measure=None):
     settings = {key: value for key, value in state["settings"].items() if key not in ("adversary", "images")}
     if settings["parseval"] is not None:
         settings["parseval"] = Parseval(*settings["parseval"])
-    return fit(f, A, images, adversary, measure=measure, checkpoint=checkpoint, **settings)
+    return fit(f, A, images, adversary, measure=measure, augment=augment, checkpoint=checkpoint, **settings)

@@ -6,9 +6,10 @@ import os
 import time
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from ir_helpers import checkpoints
+from ir_helpers import checkpoints, processes
 from ir_helpers.checks import NotFinite
 from ir_helpers.parseval import Parseval
 from ir_helpers.replay import Replayed
@@ -17,6 +18,7 @@ from ir_helpers.store import DataError
 _LOOK = 20  # steps between looks at the losses: each look waits for the GPU
 _WARM_UP = 0.05  # share of all steps in which the learning rate rises from zero
 _EPOCH_SEED = 1_000_003  # apart from any seed a reader would choose next
+_PROCESS_SEED = 10_007
 
 
 class Diverged(RuntimeError):
@@ -26,10 +28,13 @@ class Diverged(RuntimeError):
 class Run:
     """A training run between two epochs; arguments are those of ``training.fit``, checked there."""
 
-    def __init__(self, f, A, images, adversary, measure, settings):
+    def __init__(self, f, A, images, adversary, measure, augment, settings):
         self.f, self.images, self.adversary = f, images, adversary
-        self.settings = settings | {"adversary": _description(adversary), "images": _summary(images)}
-        self.measure = measure or (lambda x, generator: A(x))
+        self.settings = settings | {
+            "adversary": checkpoints.description(adversary),
+            "images": checkpoints.summary(images),
+        }
+        self.measure, self.augment = measure or (lambda x, generator: A(x)), augment
         self.parseval = Parseval(*settings["parseval"]) if settings["parseval"] else None
         self.device = next(f.parameters()).device
         # On a GPU the step is replayed: the optimiser then reads its learning rate from a tensor, not from Python.
@@ -42,7 +47,15 @@ class Run:
             weight_decay=settings["weight_decay"],
             capturable=on_gpu,
         )
-        replayable = adversary is None or getattr(adversary, "replayable", False)
+        if processes.size() > 1 and not getattr(adversary, "shareable", True):
+            raise ValueError(
+                f"adversary must keep nothing for each image where {processes.size()} processes train together, "
+                f"got {type(adversary).__name__}: use PerSample, or one process"
+            )
+        self.trained = (
+            DistributedDataParallel(f) if processes.size() > 1 else f
+        )  # averages gradients over processes
+        replayable = processes.size() == 1 and (adversary is None or getattr(adversary, "replayable", False))
         self.advance = Replayed(self._step) if replayable else self._step
         self._search_costs = {}  # by batch size
         self._searched_before = 0 if adversary is None else adversary.evaluations  # in another run
@@ -63,24 +76,29 @@ class Run:
         if self.adversary is not None:
             self.adversary.begin_epoch(seed)
         order = torch.randperm(len(self.images), generator=generator)
-        batches = order.split(self.settings["batch_size"])
+        batches = [processes.part(batch) for batch in order.split(self.settings["batch_size"])]
+        batches = [batch for batch in batches if len(batch)]
+        if processes.size() > 1:  # the order is common, the noise is not
+            generator.manual_seed(seed + _PROCESS_SEED * (processes.rank() + 1))
         sums, recent = torch.zeros(3, device=self.device), []
         title = f"epoch {self.epoch + 1}/{self.settings['epochs']}"
-        bar = tqdm(batches, desc=title, leave=False, disable=os.environ.get("TQDM_DISABLE") == "1")
+        hidden = os.environ.get("TQDM_DISABLE") == "1" or processes.rank() > 0
+        bar = tqdm(batches, desc=title, leave=False, disable=hidden)
         for step, chosen in enumerate(bar):
             try:
                 recent.append(self._train_on(chosen, step, generator))
             except NotFinite:  # a search that meets NaN stops before the loss is known
                 self._stop_if_diverged([found.tolist() for found in recent], step - 1)
                 self._diverged(math.nan, math.nan, step)
-            sums += recent[-1] * len(chosen) / len(order)
+            sums += recent[-1] * len(chosen) / sum(map(len, batches))
             if len(recent) == _LOOK or step == len(batches) - 1:
                 self._look(torch.stack(recent).tolist(), step, bar)
                 recent = []
+        processes.average([sums])
         self._note(sums.tolist(), time.perf_counter() - begin)
 
     def _train_on(self, chosen, step, generator):
-        x = self.images[chosen.to(self.images.device)].to(self.device)
+        x = self._views(self.images[chosen.to(self.images.device)].to(self.device), generator)
         self._set_rate(self.settings["learning_rate"] * self._schedule(step))
         if self.adversary is None:
             return self.advance(x, self.measure(x, generator))
@@ -91,6 +109,18 @@ class Run:
             self.adversary.evaluations = before + self._search_costs[len(chosen)]
         self._search_costs[len(chosen)] = self.adversary.evaluations - before
         return found
+
+    def _views(self, x, generator):
+        # Before the step and not in it: its chance comes from the CPU, which a replay would not ask again.
+        if self.augment is None:
+            return x
+        views = self.augment(x, generator)
+        if views.shape != x.shape or views.dtype != x.dtype or views.device != x.device:
+            raise ValueError(
+                f"augment must return images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}; it gave "
+                f"{tuple(views.shape)}, {views.dtype}, on {views.device}"
+            )
+        return views
 
     def _step(self, x, y):
         """Move the parameters once; return the means of ‖f(y) − x‖², ‖f(y + δ) − x‖² and ‖δ‖ over the batch."""
@@ -103,7 +133,7 @@ class Run:
             norm = delta.flatten(1).norm(dim=1).mean()
         self.f.train()
         with self._precision():
-            estimate = self.f(data)
+            estimate = self.trained(data)
         if estimate.shape != target.shape:
             raise ValueError(
                 f"f must give images of shape {tuple(target.shape)}, it gave {tuple(estimate.shape)}"
@@ -170,7 +200,7 @@ class Run:
         )
 
     def _searches(self):
-        return self.adversary.evaluations - self._searched_before
+        return processes.size() * (self.adversary.evaluations - self._searched_before)
 
     def save(self, checkpoint):
         """Write the whole state to the file ``checkpoint``."""
@@ -185,7 +215,9 @@ class Run:
             "searched_before": self._searched_before,
             "history": self.history,
         }
-        checkpoints.save(checkpoint, state)
+        if processes.rank() == 0:
+            checkpoints.save(checkpoint, state)
+        processes.wait()
 
     def take_over(self, checkpoint):
         """Go on from the state in the file ``checkpoint``, if it is there."""
@@ -212,15 +244,3 @@ class Run:
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate  # set before every step; on a GPU a tensor
         self.history, self._searched_before = state["history"], state["searched_before"]
-
-
-def _description(adversary):
-    """Return what tells adversaries apart, for a checkpoint."""
-    if adversary is None:
-        return None
-    return adversary.settings() if hasattr(adversary, "settings") else {"kind": type(adversary).__name__}
-
-
-def _summary(images):
-    """Return what tells sets of images apart, for a checkpoint: cheap, and the same on all devices but for rounding."""
-    return [len(images), round(images.double().mean().item(), 6)]

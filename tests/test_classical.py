@@ -257,3 +257,14 @@ def test_reconstructions_refuse(name):
     call, kind, text = BAD[name]
     with pytest.raises(kind, match=text):
         call()
+
+
+def test_fbp_can_be_differentiated_after_a_first_call_without_gradients():
+    A = operators.parallel_beam(20, 7)
+    y = torch.rand(1, *A.data_shape)
+    classical._ramp.cache_clear()
+    with torch.inference_mode():
+        classical.fbp(A, y)
+    y.requires_grad_()
+    (gradient,) = torch.autograd.grad(classical.fbp(A, y).sum(), y)
+    assert gradient.abs().sum() > 0

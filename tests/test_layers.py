@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ir_helpers"
 # A module imports only from modules above it. A new one takes its place here: as far up as what it needs allows.
 ORDER = [
     "checks",  # arguments
+    "processes",
     "store",  # data/
     "arrays",
     "backends",  # operators
@@ -22,11 +23,15 @@ ORDER = [
     "operators",
     "downloads",  # images and measurements
     "noise",
+    "phantoms",
+    "augmentation",
     "splits",
     "dicom",
     "scans",
+    "celeba",
     "datasets",
-    "classical",  # y to x
+    "smooth",  # y to x
+    "classical",
     "unet",  # learned maps
     "reconstructors",
     "networks",
@@ -34,6 +39,7 @@ ORDER = [
     "doubts",
     "attacks",
     "robustness",
+    "directions",
     "adversary",  # training against it
     "generator",
     "adversaries",
@@ -43,10 +49,14 @@ ORDER = [
     "training_run",
     "training",
     "experiments",  # many trainings
+    "chest",
     "catalogue",
     "jobs",
     "network_recipes",
     "theory",
+    "spectrum_recipes",
+    "chest_recipes",
+    "projector_recipes",
     "figures",  # what pages show
     "widgets",
     "ledger",

@@ -20,6 +20,7 @@ FACTORIES = {
     "gaussian": lambda: operators.gaussian(40, (1, 9, 9)),
     "gaussian, colour": lambda: operators.gaussian(20, (3, 5, 6), seed=3),
     "dct_block": lambda: operators.dct_block(30, (1, 12, 12)),
+    "with_spectrum": lambda: operators.with_spectrum(np.geomspace(0.02, 3, 25), (1, 9, 9), seed=1),
     "from_matrix, tall": lambda: operators.from_matrix(tall_matrix("float32"), (3, 4, 4)),
     "from_matrix, float64": lambda: operators.from_matrix(tall_matrix("float64"), (3, 4, 4)),
     "parallel_beam, matrix": lambda: operators.parallel_beam(24, 17, backend="matrix"),
@@ -57,6 +58,16 @@ def draw_y(A, count=1, seed=1):
 
 
 # ---- laws of all operators
+
+
+def test_precision_is_kept_where_layers_are_computed_in_half_of_it(A):
+    x = draw_x(A, 2).requires_grad_()
+    y, weight = A(x), draw_y(A, 2)
+    (expected,) = torch.autograd.grad((weight * y).sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        in_half = A(x)
+        (gradient,) = torch.autograd.grad((weight * in_half).sum(), x)
+    assert torch.equal(in_half, y) and torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -344,26 +344,40 @@ def test_another_scan_is_refused(name, tmp_path):
         networks.pretrained(edited(path, operator=SCAN | {name: change}))
 
 
-def test_every_entry_of_the_matrix_counts(monkeypatch, saved):
+@pytest.fixture
+def gaussian_becomes(monkeypatch):
+    """Put another operator in the place of the factory's, and forget those that were made before."""
+
+    def replace(operator):
+        monkeypatch.setitem(networks._OPERATORS, "gaussian", lambda **_: operator)
+        networks._operator.cache_clear()
+
+    yield replace
+    networks._operator.cache_clear()
+
+
+def test_every_entry_of_the_matrix_counts(gaussian_becomes, saved):
     # A factory whose result changed since, as after a change of the code or of a library.
     _, path = saved
     for row, column in ((0, 0), (7, 33), (19, 63)):
         changed = A.matrix().clone()
         changed[row, column] += 0.1
-        altered = operators.from_matrix(changed, (1, 8, 8))
-        monkeypatch.setitem(networks._OPERATORS, "gaussian", lambda altered=altered, **_: altered)
+        gaussian_becomes(operators.from_matrix(changed, (1, 8, 8)))
         with pytest.raises(store.DataError, match="another operator"):
             networks.pretrained(path)
     # Nor may pixels or measurements change places.
     for swapped in (A.matrix().flip(0), A.matrix().flip(1), A.matrix().reshape(20, 8, 8).mT.reshape(20, 64)):
-        altered = operators.from_matrix(swapped.contiguous(), (1, 8, 8))
-        monkeypatch.setitem(networks._OPERATORS, "gaussian", lambda altered=altered, **_: altered)
+        gaussian_becomes(operators.from_matrix(swapped.contiguous(), (1, 8, 8)))
         with pytest.raises(store.DataError, match="another operator"):
             networks.pretrained(path)
     # Rounding of another machine does not count.
-    rounded = operators.from_matrix(A.matrix() * (1 + 3e-7 * normal(20, 64).float()), (1, 8, 8))
-    monkeypatch.setitem(networks._OPERATORS, "gaussian", lambda **_: rounded)
+    gaussian_becomes(operators.from_matrix(A.matrix() * (1 + 3e-7 * normal(20, 64).float()), (1, 8, 8)))
     networks.pretrained(path)
+
+
+def test_the_networks_of_an_experiment_share_their_operator(saved):
+    _, path = saved
+    assert networks.pretrained(path).operator is networks.pretrained(path).operator
 
 
 def test_a_fingerprint_of_nan_fits_nothing(saved):
@@ -430,7 +444,7 @@ def test_the_error_of_a_broken_file_names_it(name, saved):
 @pytest.mark.parametrize("factory", ["os.system", "from_matrix", "LinearOperator", None])
 def test_only_listed_factories_are_called(factory, saved):
     _, path = saved
-    text = r"operator must name its factory, one of \['dct_block', 'gaussian', 'parallel_beam'\]"
+    text = r"operator must name its factory, one of \['dct_block', 'gaussian', 'parallel_beam', 'with_spectrum'\]"
     with pytest.raises(store.DataError, match=text):
         networks.pretrained(edited(path, operator={"factory": factory}))
 

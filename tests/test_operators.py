@@ -98,6 +98,42 @@ def test_the_search_for_a_dct_refuses_other_rows():
     assert not is_contiguous_block_of_a_dct(rows[5:45:2])
 
 
+# ---- prescribed spectrum
+
+
+@pytest.mark.parametrize("condition", [1, 30, 1000])
+@pytest.mark.parametrize(("m", "shape"), [(100, (1, 28, 28)), (12, (3, 2, 2)), (1, (1, 3, 3))])
+def test_with_spectrum_has_these_singular_values(m, shape, condition):
+    values = np.geomspace(1 / condition, 1, m)
+    matrix = operators.with_spectrum(values, shape, seed=2).matrix().numpy()
+    assert matrix.dtype == np.float32 and matrix.shape == (m, math.prod(shape))
+    # Rounding the entries to float32 moves each singular value by at most 6e-8 ‖A‖_F.
+    found = scipy.linalg.svdvals(matrix.astype(float))[::-1]
+    assert found == pytest.approx(values, abs=6e-8 * np.linalg.norm(values) + 1e-12)
+
+
+def test_spectra_share_singular_vectors():
+    flat, steep = (
+        operators.with_spectrum(s, (1, 6, 6)).matrix().double() for s in (np.ones(9), np.arange(1, 10))
+    )
+    # With A = U Vᵀ for the flat one, U diag(s) Uᵀ is what is left of the other, and U diag(s²) Uᵀ of its square.
+    assert torch.allclose(steep @ steep.T, (steep @ flat.T) @ (steep @ flat.T).T, atol=1e-5)
+    assert torch.allclose(steep @ flat.T, (steep @ flat.T).T, atol=1e-6)
+    other = operators.with_spectrum(np.ones(9), (1, 6, 6), seed=1).matrix().double()
+    assert (flat @ other.T).norm() < 0.9 * 3  # nine unit vectors each: equal spans would give 3
+
+
+def test_singular_vectors_are_uniform():
+    """Columns of a Haar matrix have mean 0: LAPACK's own signs would make the first entry negative each time."""
+    first = [operators.with_spectrum([1.0, 2.0], (1, 1, 2), seed=s).matrix() for s in range(400)]
+    U, V = zip(*[(a @ a.T / a.norm() ** 2, a.T @ a / a.norm() ** 2) for a in first], strict=True)
+    for side in (torch.stack(U), torch.stack(V)):
+        # By symmetry the mean of aaᵀ/‖a‖² is I/2, with deviations of the entries below 0.5/√400.
+        assert torch.allclose(side.mean(0), 0.5 * torch.eye(2), atol=4 * 0.5 / 20)
+    signs = torch.stack([torch.linalg.det(a) > 0 for a in first]).float().mean()
+    assert abs(signs - 0.5) < 4 * 0.5 / 20  # rotations and reflections alike
+
+
 # ---- bad input
 
 
@@ -113,6 +149,11 @@ BAD = {
     "no seed": (lambda: operators.gaussian(2, (1, 2, 2), seed=None), (TypeError, ValueError), "seed"),
     "dct square": (lambda: operators.dct_block(16, (1, 4, 4)), ValueError, "num_measurements .* 16"),
     "dct too small": (lambda: operators.dct_block(1, (1, 10, 10)), ValueError, "image_shape"),
+    "no spectrum": (lambda: operators.with_spectrum([], (1, 2, 2)), ValueError, r"singular_values .*\(0,\)"),
+    "too many values": (lambda: operators.with_spectrum(np.ones(5), (1, 2, 2)), ValueError, r"singular_values .*\(5,\)"),
+    "a value of zero": (lambda: operators.with_spectrum([1, 0.0], (1, 2, 2)), ValueError, "singular_values .* 0.0"),
+    "spectrum a number": (lambda: operators.with_spectrum(3.0, (1, 2, 2)), ValueError, r"singular_values .*\(\)"),
+    "spectrum, no seed": (lambda: operators.with_spectrum([1.0], (1, 2, 2), seed=None), ValueError, "seed"),
     "no image": (lambda: operators.parallel_beam(0, 3), ValueError, "image_size .* 0"),
     "no angles": (lambda: operators.parallel_beam(8, 0), ValueError, "num_angles .* 0"),
     "half an angle": (lambda: operators.parallel_beam(8, 2.5), ValueError, "num_angles .* 2.5"),

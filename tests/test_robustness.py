@@ -30,6 +30,23 @@ def test_squared_error():
     assert np.allclose(robustness.squared_error(estimate, x), expected, rtol=1e-5)  # float32 sums
 
 
+def test_worst_region_finds_the_square_with_the_damage():
+    x = torch.zeros(2, 2, 20, 24)
+    estimate = x.clone()
+    estimate[0, :, 3:11, 9:17] += 0.5  # one full square of 8 × 8
+    estimate[1, 0] += 0.1  # everywhere, in one of two channels
+    found = robustness.worst_region(estimate, x, size=8)
+    assert torch.allclose(found, torch.tensor([0.5, 0.1 / math.sqrt(2)]), rtol=1e-5)
+    whole = robustness.worst_region(estimate[..., :20], x[..., :20], size=20)
+    assert torch.allclose(whole, (estimate - x)[..., :20].square().mean((1, 2, 3)).sqrt(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, 21, 2.5])
+def test_worst_region_refuses_squares_that_do_not_fit(size):
+    with pytest.raises(ValueError, match="size must be"):
+        robustness.worst_region(*image_pairs(), size=size)
+
+
 @pytest.mark.parametrize("data_range", [1.0, 2.0, 255])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_psnr_against_scikit_image(channels, data_range):

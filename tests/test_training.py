@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from toys import errors, matrix_with_spectrum, normal
 
-from ir_helpers import adversaries, attacks, checkpoints, networks, operators, training
+from ir_helpers import adversaries, attacks, checkpoints, datasets, networks, operators, training
 from ir_helpers.store import DataError
 
 A = operators.gaussian(20, (1, 8, 8))
@@ -281,6 +281,67 @@ def test_the_generator_of_the_measurement_repeats_with_the_seed_and_nothing_else
     assert correlations.abs().max() < 0.95  # rows of 20 numbers: 1 if drawn twice, about 0.8 by chance
 
 
+# ---- other views of the images
+
+
+def lift(x, generator):
+    """Add a number, another one for each image and epoch."""
+    return x + torch.rand(len(x), 1, 1, 1, generator=generator, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("adversary", [None, Listener()], ids=["plain", "attacked"])
+def test_views_are_measured_and_aimed_at_anew_in_every_epoch(adversary):
+    """Against the loop written out by hand, which is told what was measured."""
+    images, A64, shown = IMAGES.double(), A.to(torch.float64), []
+
+    def measure(x, generator):
+        shown.append((A64(x), x))
+        return A64(x)
+
+    found, expected = network().double(), network().double()
+    settings = {"epochs": 5, "learning_rate": 0.01, "measure": measure, "augment": lift}
+    history = training.fit(found, A64, images, adversary, **settings)
+    adamw_by_hand(expected, shown, history["learning_rate"], lam=None if adversary is None else 1.0)
+    assert close(found, expected, 1e-9)
+    steps = []
+    for _, x in shown:  # each image moved as a whole, by another step in each epoch
+        nearest = (x[:, None] - images).flatten(2).std(dim=2).argmin(dim=1)
+        steps.append((x - images[nearest]).flatten(1))
+        assert sorted(nearest.tolist()) == list(range(12)) and steps[-1].std(dim=1).max() < 1e-12
+    steps = torch.stack([step[:, 0] for step in steps])
+    assert steps.min() > 0 and steps.flatten().unique().numel() == 60
+    if adversary is not None:
+        assert all(torch.equal(x, view) for (_, _, x), (_, view) in zip(adversary.heard, shown, strict=True))
+
+
+def test_views_and_noise_come_from_one_generator_that_the_seed_decides():
+    kinds, draws = set(), []
+
+    def augment(x, generator):
+        kinds.add(generator.device.type)
+        draws.append(torch.rand(20, generator=generator))
+        return x
+
+    def measure(x, generator):
+        draws.append(torch.rand(20, generator=generator))
+        return A(x)
+
+    settings = {"epochs": 2, "batch_size": 5, "measure": measure, "augment": augment}
+    for seed in (0, 0, 1):
+        training.fit(network(), A, IMAGES, seed=seed, **settings)
+    first, again, other = torch.stack(draws).split(12)
+    assert kinds == {"cpu"} and torch.equal(first, again)
+    correlations = torch.corrcoef(torch.cat([first, other])).fill_diagonal_(0)
+    assert correlations.abs().max() < 0.95  # rows of 20 numbers: 1 if drawn twice, about 0.8 by chance
+
+
+def test_no_views_are_the_images_themselves():
+    f, g = network(), network()
+    training.fit(f, A, IMAGES, epochs=2, batch_size=5, measure=noisy)
+    training.fit(g, A, IMAGES, epochs=2, batch_size=5, measure=noisy, augment=lambda x, generator: x)
+    assert same(f, g)
+
+
 # ---- the table
 
 
@@ -454,6 +515,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(variant, stop, tmp_path)
     else:
         history = training.fit(f, A, IMAGES, adversary, measure=noisy, checkpoint=checkpoint, **settings)
     assert_same_run(f, history, variant)
+
+
+@pytest.mark.parametrize("make", [lambda: None, lambda: adversaries.Stored(0.5, 2)], ids=["plain", "stored"])
+def test_a_run_with_other_views_that_was_stopped_ends_with_the_same_bits(make, tmp_path):
+    settings = {"epochs": EPOCHS, "batch_size": 5, "augment": datasets.flip_and_shift}
+    expected, f, checkpoint = network(), network(1), tmp_path / "c"
+    table = training.fit(expected, A, IMAGES, make(), measure=noisy, **settings)
+    with pytest.raises(Stop):
+        training.fit(network(), A, IMAGES, make(), measure=stopped(4), checkpoint=checkpoint, **settings)
+    views = settings["augment"]
+    history = training.resume(checkpoint, f, A, IMAGES, make(), measure=noisy, augment=views)
+    assert same(f, expected)
+    assert history.drop(columns="seconds").equals(table.drop(columns="seconds"))
 
 
 def test_a_run_stopped_in_its_first_epoch_begins_anew(tmp_path):
@@ -663,6 +737,13 @@ UNCLEAR = {
     "adversary a word": (lambda: fit(adversary="noise"), "adversary must"),
     "parseval a number": (lambda: fit(parseval=0.1), "parseval must"),
     "measure a number": (lambda: fit(measure=0), "measure must"),
+    "augment a word": (lambda: fit(augment="flip"), "augment must be a function of images and a generator"),
+    "views of another shape": (
+        lambda: fit(augment=lambda x, g: x[:, :, :4]),
+        r"augment .*\(12, 1, 8, 8\).*\(12, 1, 4, 8\)",
+    ),
+    "views of another type": (lambda: fit(augment=lambda x, g: x.double()), "augment .*float32.*float64"),
+    "other views in one batch": (lambda: fit(augment=lambda x, g: x[:3]), r"augment .*\(12, 1, 8, 8\)"),
     "mixed_precision a word": (lambda: fit(mixed_precision="no"), "mixed_precision must"),
     "seed too large": (lambda: fit(seed=2**64), "seed must"),
 }

@@ -1,0 +1,70 @@
+"""The CT experiment of the book: slices by patient, low dose, and the settings of its trainings."""
+
+import dataclasses
+import itertools
+
+import torch
+
+from ir_helpers import datasets
+from ir_helpers.experiments import Experiment
+from ir_helpers.splits import few_each, members
+
+__all__ = ["EXPERIMENT", "PHOTONS", "WIDE", "low_dose", "slices"]
+
+PHOTONS = 1e5  # of each ray
+_SLICES = 4  # of each patient, where networks are judged: some have a hundred, others one
+
+
+def slices(part):
+    """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned."""
+    if part == "test":
+        return datasets.ct_slices("test", full=True)[few_each(datasets.ct_patients("test"), _SLICES)]
+    images, patients = datasets.ct_slices("train", full=True), datasets.ct_patients("train")
+    if part == "train+validation":
+        return images
+    if part == "train":
+        return images[members(patients, "train")]
+    apart = members(patients, "test")
+    return images[apart[few_each(patients[apart], _SLICES)]]
+
+
+def low_dose(A, images, generator, photons=PHOTONS):
+    """Measure images with few photons, counted on the device of the images, with a seed from a generator of the CPU."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return datasets.low_dose(A, images, photons, torch.Generator(images.device).manual_seed(seed))
+
+
+def _grid(*rates, **strengths):
+    """Return each combination of a learning rate and the strengths, given as tuples."""
+    names, values = ("learning_rate", *strengths), (rates, *strengths.values())
+    return tuple(dict(zip(names, combination, strict=True)) for combination in itertools.product(*values))
+
+
+# Radii are shares of ‖y‖₂.
+EXPERIMENT = Experiment(
+    name="ct",
+    operator={"factory": "parallel_beam", "image_size": 256, "num_angles": 143},
+    network={"width": 36, "levels": 3, "norm": "batch", "fold": 2},
+    images=slices,
+    grids={
+        "plain": _grid(5e-4, 1e-3, 2e-3, 4e-3),
+        "weight-decay": _grid(1e-3, 2e-3, weight_decay=(0.1, 1.0)),
+        "parseval": _grid(1e-3, 2e-3, beta=(1e-2, 1e-1)),
+        "noise": _grid(1e-3, 2e-3, radius=(0.02, 0.04)),
+        "common": _grid(1e-3, 2e-3, radius=(0.02,), step=(0.1, 1.0)),
+        "min-max": _grid(1e-3, 2e-3, radius=(0.01, 0.015, 0.02), ascent_steps=(2,), sees_error=(True,)),
+        "per-sample": _grid(1e-3, 2e-3, radius=(0.01, 0.015, 0.02), steps=(10,)),
+    },
+    epochs=60,
+    tuning_epochs=20,
+    batch_size=8,
+    radius=0.02,
+    radii=(0.0, 0.005, 0.01, 0.02, 0.05),
+    start="fbp",
+    relative=True,
+    measure=low_dose,
+    mixed_precision=True,
+)
+# FBPConvNet at the width of its paper, 64 to 1,024 channels and 31 million parameters. The learning rates stay: batch
+# normalisation makes their scale that of the weights, whatever the width.
+WIDE = dataclasses.replace(EXPERIMENT, name="ct-wide", network={"width": 64, "levels": 5, "norm": "batch"})

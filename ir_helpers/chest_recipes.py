@@ -1,0 +1,115 @@
+"""The recipe of the CT experiment: the networks, then other doses and scanners, and the methods that learn nothing."""
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ir_helpers import attacks, chest, classical, datasets, network_recipes, networks, robustness
+from ir_helpers.jobs import run_all
+
+__all__ = ["OUTPUTS", "SCENES", "make"]
+
+OUTPUTS = (*network_recipes.outputs("ct"), "results/ct-scenes.csv", "results/ct-formulas.csv")
+# What differs from the setting of the training: the dose, the scanner (known to the reconstruction), or an error of it.
+SCENES = {
+    "as trained": {},
+    "a third of the dose": {"photons": 3e4},
+    "a tenth of the dose": {"photons": 1e4},
+    "90 views": {"known": {"num_angles": 90}},
+    "60 views": {"known": {"num_angles": 60}},
+    "axis off by 0.5 pixels": {"unknown": {"axis_shift": 0.5}},
+    "axis off by 1 pixel": {"unknown": {"axis_shift": 1.0}},
+    "other patients and scanners": {"images": "embedded"},
+}
+_SEARCH = {"steps": 60, "restarts": 2}
+# Total variation is attacked by unrolling all its iterations: each step costs as much as a thousand of a network's.
+_SHORT_SEARCH = {"steps": 20, "restarts": 1}
+_ITERATIONS = 100
+_FORMULAS = {
+    "fbp": {
+        window: functools.partial(classical.fbp, window=window) for window in ("ramp", "shepp-logan", "hann")
+    },
+    "total-variation": {
+        f"{weight:g}": functools.partial(classical.total_variation, weight=weight, iterations=_ITERATIONS)
+        for weight in (1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
+    },
+}
+
+
+def make(out, machine):
+    """Make the files of the recipe ``ct`` below the folder ``out``.
+
+    Besides those of ``network_recipes.make``: ``ct-formulas.csv``, the settings tried for filtered back-projection and total
+    variation and the one chosen by the PSNR of the validation slices, and ``ct-scenes.csv``, each method in each of ``SCENES``
+    at ε = 0 and at the experiment's ε.
+    """
+    network_recipes.make("ct", out, machine)
+    tried = run_all(_try, [{"name": f"ct-try-{kind}", "kind": kind} for kind in _FORMULAS], machine)
+    formulas = pd.DataFrame([row for rows in tried for row in rows])
+    chosen = formulas[formulas["chosen"]].set_index("method")["setting"]
+    jobs = [{"method": method, "setting": chosen[method]} for method in reversed(_FORMULAS)]
+    jobs += [{"method": method, "setting": ""} for method in chest.EXPERIMENT.methods]
+    jobs = [{"name": f"ct-scene-{job['method']}", "scene": scene} | job for job in jobs for scene in SCENES]
+    scenes = pd.DataFrame([row for rows in run_all(_measure, jobs, machine) for row in rows])
+    for name, table in (("ct-scenes", scenes), ("ct-formulas", formulas)):
+        path = Path(out, "results", f"{name}.csv")
+        table.to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
+
+
+def _try(job, folder, device):
+    """Return one row for each setting of a formula: its PSNR on the validation slices, and whether it is the best."""
+    A = networks.make_operator(chest.EXPERIMENT.operator).to(device)
+    x = chest.slices("validation").to(device)
+    y = chest.EXPERIMENT.data(A, x)
+    quality = {
+        setting: robustness.psnr(formula(A, y), x).mean().item()
+        for setting, formula in _FORMULAS[job["kind"]].items()
+    }
+    best = max(quality, key=quality.get)
+    return [
+        {"method": job["kind"], "setting": setting, "psnr": value, "chosen": setting == best}
+        for setting, value in quality.items()
+    ]
+
+
+def _measure(job, folder, device):
+    """Return two rows: the mean errors of one method in one scene, at ε = 0 and under attack."""
+    f, x, y = _stage(job, folder, device)
+    search = _SHORT_SEARCH if job["method"] == "total-variation" else _SEARCH
+    radius = chest.EXPERIMENT.radius * y.flatten(1).norm(dim=1)
+    known = {"method": job["method"], "scene": job["scene"], "images": len(x)}
+    rows = []
+    for share, delta in (
+        (0.0, torch.zeros_like(y)),
+        (chest.EXPERIMENT.radius, attacks.worst_case(f, y, x, radius, **search)),
+    ):
+        with torch.no_grad():
+            estimate = f(y + delta)
+        measures = {
+            "rho": robustness.squared_error,
+            "psnr": robustness.psnr,
+            "ssim": robustness.ssim,
+            "worst_region": robustness.worst_region,
+        }
+        row = {name: measure(estimate, x).mean().item() for name, measure in measures.items()}
+        rows.append(known | {"relative_radius": share} | row | search)
+    return rows
+
+
+def _stage(job, folder, device):
+    """Return the reconstruction, the slices and their data in the job's scene."""
+    scene = SCENES[job["scene"]]
+    operator = chest.EXPERIMENT.operator | scene.get("known", {})
+    A = networks.make_operator(operator).to(device)
+    scanner = networks.make_operator(operator | scene["unknown"]).to(device) if "unknown" in scene else A
+    x = datasets.ct_slices("test", count=16) if "images" in scene else chest.slices("test")
+    x = x[::3] if job["method"] == "total-variation" else x
+    measure = functools.partial(chest.low_dose, photons=scene.get("photons", chest.PHOTONS))
+    y = measure(scanner.to("cpu"), x, torch.Generator().manual_seed(0)).to(device)
+    if job["method"] in _FORMULAS:
+        return functools.partial(_FORMULAS[job["method"]][job["setting"]], A), x.to(device), y
+    trained = networks.pretrained(network_recipes.weights_path(folder, "ct", job["method"]))
+    f = networks.Reconstructor(A.to("cpu"), trained.network, start=trained.start).to(device).eval()
+    return f, x.to(device), y
