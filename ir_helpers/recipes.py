@@ -26,6 +26,7 @@ from ir_helpers import (
     network_recipes,
     processes,
     projector_recipes,
+    scaling_recipes,
     spectrum_recipes,
     store,
 )
@@ -116,6 +117,12 @@ _ALL = [
         "times of projection and back-projection against ASTRA's, a table only (3 minutes of one GPU)",
         projector_recipes.OUTPUTS,
         projector_recipes.make,
+    ),
+    Recipe(
+        "ct-scaling",
+        "training CT networks at full width on several GPUs, a table only; see the function (5 minutes for each number)",
+        scaling_recipes.OUTPUTS,
+        scaling_recipes.make,
     ),
     _of_networks(
         "faces",

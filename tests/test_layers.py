@@ -57,6 +57,7 @@ ORDER = [
     "spectrum_recipes",
     "chest_recipes",
     "projector_recipes",
+    "scaling_recipes",
     "figures",  # what pages show
     "widgets",
     "ledger",

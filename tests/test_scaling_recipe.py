@@ -1,0 +1,48 @@
+"""The table of speed-ups, at a size of seconds: rows of several group sizes add up, and tell what they should."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from ir_helpers import chest, datasets, jobs, processes, scaling_recipes
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    small = dataclasses.replace(
+        chest.WIDE,
+        operator={"factory": "parallel_beam", "image_size": 32, "num_angles": 20},
+        network={"width": 2, "levels": 2, "norm": "batch"},
+        images=lambda part: datasets.ellipses(6, 32, seed=part == "test"),
+        batch_size=3,
+    )
+    monkeypatch.setattr(chest, "WIDE", small)
+
+    def here(function, todo, machine):
+        for job in todo:
+            (machine.folder / f"{job['name']}.json").write_text(
+                json.dumps(function(job, machine.folder, "cpu"))
+            )
+
+    monkeypatch.setattr(scaling_recipes, "run_all", here)
+
+
+def test_rows_of_several_groups_add_up_to_speed_ups(tiny, tmp_path, monkeypatch):
+    machine = jobs.Machine(folder=tmp_path)
+    scaling_recipes.make(tmp_path, machine)
+    monkeypatch.setattr(processes, "size", lambda: 2)  # the numbers of a second run are then changed by hand
+    for method in scaling_recipes._SETTINGS:
+        path = tmp_path / f"scaling-{method}-1.json"
+        row = json.loads(path.read_text())
+        assert row["images_per_second"] == pytest.approx(6 / row["seconds_per_epoch"])
+        other = row | {"processes": 2, "images_per_second": 1.7 * row["images_per_second"]}
+        (tmp_path / f"scaling-{method}-2.json").write_text(json.dumps(other))
+    monkeypatch.setattr(scaling_recipes, "run_all", lambda *_: None)
+    scaling_recipes.make(tmp_path, machine)
+    table = pd.read_csv(tmp_path / scaling_recipes.OUTPUTS[0])
+    assert not table.duplicated(["method", "processes"]).any() and len(table) == 6
+    assert table.query("processes == 1")["speed_up"].eq(1).all()
+    assert table.query("processes == 2")["speed_up"].to_list() == pytest.approx([1.7] * 3, rel=1e-3)
+    assert table["psnr"].gt(5).all() and table["batch"].eq(3).all()
