@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import torch
 
 from ir_helpers import datasets
 from ir_helpers.experiments import Experiment
 from ir_helpers.splits import few_each, members
 
-__all__ = ["EXPERIMENT", "PHOTONS", "WIDE", "low_dose", "slices"]
+__all__ = ["EXPERIMENT", "PHOTONS", "WIDE", "circle", "low_dose", "patients", "slices"]
 
 PHOTONS = 1e5  # of each ray
 _SLICES = 4  # of each patient, where networks are judged: some have a hundred, others one
@@ -18,7 +19,7 @@ _SLICES = 4  # of each patient, where networks are judged: some have a hundred, 
 def slices(part):
     """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned."""
     if part == "test":
-        return datasets.ct_slices("test", full=True)[few_each(datasets.ct_patients("test"), _SLICES)]
+        return datasets.ct_slices("test", full=True)[_judged()]
     images, patients = datasets.ct_slices("train", full=True), datasets.ct_patients("train")
     if part == "train+validation":
         return images
@@ -26,6 +27,24 @@ def slices(part):
         return images[members(patients, "train")]
     apart = members(patients, "test")
     return images[apart[few_each(patients[apart], _SLICES)]]
+
+
+def patients():
+    """Return the patient of each test slice as a number from 0, shape (slices,)."""
+    return np.unique(datasets.ct_patients("test")[_judged()], return_inverse=True)[1]
+
+
+def _judged():
+    return few_each(datasets.ct_patients("test"), _SLICES)
+
+
+def circle(size, device=None):
+    """Return which pixels of a square image lie in its inscribed circle, shape (size, size), bool.
+
+    The rays of every view cover the circle; a patient fits into it, the corners of the square stay empty.
+    """
+    place = torch.arange(size, device=device) - (size - 1) / 2
+    return place[:, None].square() + place.square() <= (size / 2) ** 2
 
 
 def low_dose(A, images, generator, photons=PHOTONS):

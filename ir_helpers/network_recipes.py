@@ -47,6 +47,7 @@ def make(name, out, machine):
     for other in experiment.further:
         rows = [row for result in trained for row in result["further"][other]]
         tables[f"-{other}"] = _table(rows, "measurements", "method", "seed")
+        tables[f"-{other}-images"] = _table(compared["further"][other], "method")
     if name in VARIANTS:
         tables["-variants"] = vary(name, machine)
     for ending, table in tables.items():
@@ -61,8 +62,8 @@ def make(name, out, machine):
 
 def outputs(name):
     """Return the files that ``make`` writes, as paths below the folder ``data``."""
-    endings = ["", "-training", "-tuning", "-transfer", "-images"]
-    endings += [f"-{other}" for other in EXPERIMENTS[name].further] + ["-variants"] * (name in VARIANTS)
+    endings = ["", "-training", "-tuning", "-transfer", "-images"] + ["-variants"] * (name in VARIANTS)
+    endings += [f"-{other}{part}" for other in EXPERIMENTS[name].further for part in ("", "-images")]
     tables = [f"results/{name}{ending}.csv" for ending in endings]
     return tuple([f"weights/{name}/{method}.safetensors" for method in EXPERIMENTS[name].methods] + tables)
 
@@ -139,12 +140,9 @@ def _weights(job, folder):
 
 def _tune(job, folder, device):
     experiment = EXPERIMENTS[job["experiment"]]
+    images, epochs = experiment.images("train"), experiment.tuning_epochs
     f, history, adversary = experiment.train(
-        job["method"],
-        job["settings"],
-        images=experiment.images("train"),
-        device=device,
-        epochs=experiment.tuning_epochs,
+        job["method"], job["settings"], images=images, device=device, epochs=epochs
     )
     x = experiment.images("validation").to(device)
     table = _curve(experiment, f, x, (0.0, experiment.radius), **TUNING_SEARCH)
@@ -233,17 +231,19 @@ def _compare(job, folder, device):
     """Attack each network with the δ of each other one; return the mean errors, and each one's own errors by image."""
     experiment = EXPERIMENTS[job["experiment"]]
     fs = {one["method"]: networks.pretrained(_weights(one, folder)).to(device) for one in job["jobs"]}
-    x = experiment.images("test").to(device)
-    y = experiment.data(next(iter(fs.values())).operator, x)
-    radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
-    transfer, images = [], []
-    for source, f in fs.items():
-        delta = attacks.worst_case(f, y, x, radius, **SEARCH)
-        for target, g in fs.items():
-            with torch.no_grad():
-                error = robustness.squared_error(g(y + delta), x)
-            transfer.append({"source": source, "target": target, "error": error.mean().item()})
-            if source == target:
-                own = error[:_SAMPLE].tolist()
-                images += [{"method": source, "image": k, "error": value} for k, value in enumerate(own)]
-    return {"transfer": transfer, "images": images}
+    sets = {"": lambda: experiment.images("test"), **experiment.further}
+    transfer, own = {other: [] for other in sets}, {other: [] for other in sets}
+    for other, images in sets.items():
+        x = images().to(device)
+        y = experiment.data(next(iter(fs.values())).operator, x)
+        radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
+        for source, f in fs.items():
+            delta = attacks.worst_case(f, y, x, radius, **SEARCH)
+            for target, g in fs.items():
+                with torch.no_grad():
+                    error = robustness.squared_error(g(y + delta), x)
+                transfer[other].append({"source": source, "target": target, "error": error.mean().item()})
+                errors = enumerate(error.tolist() if source == target else [])
+                own[other] += [{"method": source, "image": k, "error": value} for k, value in errors]
+    images = [row for row in own.pop("") if row["image"] < _SAMPLE]
+    return {"transfer": transfer[""], "images": images, "further": own}

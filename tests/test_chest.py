@@ -100,10 +100,11 @@ def made(tmp_path_factory):
         grids=grids,
         epochs=1,
         tuning_epochs=1,
-        radii=(0.0, 0.02),
+        radii=(0.0, 0.02, 0.05),
     )
     change.setattr(chest, "EXPERIMENT", tiny)
     change.setattr(chest, "slices", phantoms)
+    change.setattr(chest, "patients", lambda: np.arange(6) // 2)
     change.setattr(chest_recipes.datasets, "ct_slices", lambda split, count: phantoms(split)[:count])
     change.setitem(catalogue.EXPERIMENTS, "ct", tiny)
     for module, names in (
@@ -119,6 +120,7 @@ def made(tmp_path_factory):
         "60 views",
         "axis off by 1 pixel",
         "other patients and scanners",
+        "errors counted in the circle",
     )
     scenes = {name: chest_recipes.SCENES[name] for name in kept}
     scenes["60 views"] = {"known": {"num_angles": 12}}
@@ -139,9 +141,46 @@ def test_each_method_is_in_each_scene_clean_and_attacked(made):
     methods = {*chest.EXPERIMENT.methods, "fbp", "total-variation"}
     assert set(table["method"]) == methods
     assert not table.duplicated(["method", "scene", "relative_radius"]).any()
-    assert len(table) == len(methods) * len(chest_recipes.SCENES) * 2
+    radii = table.groupby(["method", "scene"])["relative_radius"].agg(tuple)
+    assert len(radii) == len(methods) * len(chest_recipes.SCENES)
+    for (_, scene), found in radii.items():
+        assert found == (chest.EXPERIMENT.radii if scene == "as trained" else (0.0, 0.02))
     pairs = table.pivot(index=["method", "scene"], columns="relative_radius", values="rho")
     assert (pairs[0.02] > pairs[0.0]).all()
+    assert (pairs[0.05] > pairs[0.02]).xs("as trained", level="scene").all()
+
+
+def test_errors_in_the_circle(made):
+    size = 7
+    inside = chest.circle(size)
+    assert torch.equal(inside, inside.T) and torch.equal(inside, inside.flip(0)) and inside[3].all()
+    assert [row.sum().item() for row in inside] == [3, 5, 7, 7, 7, 5, 3]
+    table = pd.read_csv(made / "results" / "ct-scenes.csv").set_index(["scene", "method", "relative_radius"])
+    counted, trained = (table.loc[scene] for scene in ("errors counted in the circle", "as trained"))
+    trained = trained.loc[counted.index]
+    clean = counted.index.get_level_values(1) == 0
+    assert (table["rho_circle"] < table["rho"]).loc["as trained"].all()
+    np.testing.assert_allclose(counted["rho"], counted["rho_circle"], rtol=1e-4)
+    np.testing.assert_allclose(counted["rho"][clean], trained["rho_circle"][clean], rtol=1e-4)
+    fbp = counted.loc[("fbp", 0.02)]
+    assert fbp["rho"] > trained.loc[("fbp", 0.02), "rho_circle"]  # a linear map: the search finds the largest
+    slices = pd.read_csv(made / "results" / "ct-slices.csv")
+    by_hand = 10 * np.log10(chest.circle(SIZE).sum().item() / slices["rho_circle"])
+    np.testing.assert_allclose(slices["psnr_circle"], by_hand, rtol=1e-3)
+
+
+def test_slices_have_the_means_of_the_scenes(made):
+    slices = pd.read_csv(made / "results" / "ct-slices.csv")
+    assert set(slices["scene"]) == {"as trained", "other patients and scanners"}
+    keys = ["method", "scene", "relative_radius"]
+    scenes = pd.read_csv(made / "results" / "ct-scenes.csv").set_index(keys)
+    groups = slices.groupby(keys)
+    for name in ("rho", "psnr", "ssim", "worst_region"):
+        means = groups[name].mean()
+        np.testing.assert_allclose(means, scenes.loc[means.index, name], rtol=1e-3)
+    assert (groups.size() == scenes.loc[groups.size().index, "images"]).all()
+    owners = slices.query("scene == 'as trained'").drop_duplicates("slice").set_index("slice")["patient"]
+    assert owners.sort_index().tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_scenes_of_fbp_agree_with_a_computation_by_hand(made):

@@ -102,6 +102,20 @@ def test_tables_have_three_seeds_of_the_methods_compared_and_radii_relative_to_t
     assert (pairs[:, 1] > pairs[:, 0]).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_errors_under_attack_of_each_embedded_face_are_those_of_the_first_networks(made, name):
+    images, means = (pd.read_csv(made / f"results/{name}-orl{part}.csv") for part in ("-images", ""))
+    assert images.groupby("method")["image"].apply(list).to_dict() == {m: list(range(6)) for m in METHODS}
+    first = means[(means["seed"] == 0) & (means["relative_radius"] > 0)].set_index("method")["rho"]
+    ours = images.groupby("method")["error"].mean().loc[METHODS]
+    assert np.allclose(ours, first.loc[METHODS], rtol=1e-2)  # two searches that begin in different places
+    f = networks.pretrained(made / f"weights/{name}/plain.safetensors")
+    x = datasets.faces("test")[:6].expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        clean = (f(f.operator(x)) - x).square().flatten(1).sum(1)
+    assert (images[images["method"] == "plain"]["error"].to_numpy() > clean.numpy()).all()
+
+
 def test_portraits_are_parted_by_person_and_all_are_used(folder, monkeypatch):
     monkeypatch.setenv("IR_DATA_DIR", str(folder))
     images = catalogue.EXPERIMENTS["faces"].images
