@@ -116,8 +116,9 @@ class CudaStack:
     close to the adjoint of its projection, so nothing is trained with it.
     """
 
-    def __init__(self, geometry, slices):
+    def __init__(self, geometry, slices, gpu=0):
         self.geometry = geometry
+        astra.set_gpu_index(gpu)
         size, channels = geometry.image_size, geometry.num_detectors
         scan = astra.create_proj_geom("parallel3d", 1.0, 1.0, slices, channels, geometry.angles)
         self._id = astra.create_projector("cuda3d", scan, astra.create_vol_geom(size, size, slices))
