@@ -58,6 +58,7 @@ def test_hidden_checks_go():
     ("hidden", "later"),
     [
         ("b = 1\nassert b", "print(b)"),
+        ("b = 1\n# certain?\nassert (\n    b\n)\nglue('assert', b)", "print(b)"),
         ("import b\nassert b", "b.c"),
         ("def b(): return 1\nassert b()", "f = lambda: b()"),
         ("b[0] = 1\nassert b[0]", "sum(b)"),
@@ -81,9 +82,9 @@ def test_a_hidden_cell_is_not_needed_for_a_name_that_is_bound_anew(later):
 
 
 def test_numbers_of_the_build_stand_in_the_text():
-    values = {"share": "0.256", "best": "'noise'"}
-    line = "{glue:text}`share:.0%` by {glue:text}`best`, {glue:text}`unknown:.1f`"
-    assert handout.filled(line, values) == "26% by noise, {glue:text}`unknown:.1f`"
+    values = {"share": "0.256", "best": "'noise'", "CT: x": "2.5"}
+    line = "{glue:text}`share:.0%` by {glue:text}`best`, {glue:text}`unknown:.1f`, {glue:text}`CT: x:.2f`"
+    assert handout.filled(line, values) == "26% by noise, {glue:text}`unknown:.1f`, 2.50"
 
 
 @pytest.fixture(scope="module")

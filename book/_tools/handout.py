@@ -1,7 +1,7 @@
 """Write the chapters as notebooks for a class: python handout.py EXECUTED TARGET [CHAPTER.md ...].
 
 TARGET/with holds them whole; TARGET/without lacks the solutions of the exercises and the hidden checks. A hidden cell that
-a later cell needs stays, without its assertions. The numbers in the text come from the executed notebooks of the build.
+a later cell needs stays, without its assertions and notes. The numbers in the text come from the executed notebooks of the build.
 Called by `make handout`.
 """
 
@@ -15,7 +15,7 @@ SOLUTION = re.compile(r"^(?P<fence>[`:]{3,})\{solution\}.*?^(?P=fence)[ \t]*\n?"
 GATE = re.compile(
     r"^(?P<fence>[`:]{3,})\{solution-(?P<kind>start|end)\}.*?^(?P=fence)[ \t]*\n?", re.DOTALL | re.MULTILINE
 )
-GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::([^`]+))?`")
+GLUED = re.compile(r"\{glue:text\}`([^`]+)`")
 HIDDEN = {"remove-cell"}
 
 
@@ -119,11 +119,16 @@ def parameters(arguments: ast.arguments) -> set[str]:
     return {argument.arg for argument in every if argument is not None}
 
 
-def without_assertions(source: str) -> str:
-    """Remove the assertions that stand alone, outside of loops and functions, and the comments above them."""
+def only_computes(source: str) -> str:
+    """Remove assertions and the noting of numbers, outside of loops and functions, and the comments above them."""
+
+    def notes(node):
+        called = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+        return called is not None and ast.unparse(called) in {"glue", "ledger.note"}
+
     lines = source.splitlines()
     for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.Assert):
+        if isinstance(node, ast.Assert) or notes(node):
             first = node.lineno - 1
             while first and lines[first - 1].lstrip().startswith("#"):
                 first -= 1
@@ -163,7 +168,7 @@ def without_checks(cells: list) -> list:
         if cell.cell_type == "code":
             hidden = HIDDEN & set(cell.metadata.get("tags", []))
             if hidden:
-                cell.source = without_assertions(cell.source)
+                cell.source = only_computes(cell.source)
             names = Names.of(cell.source)
             if hidden and not needed & (names.bound | names.changed):
                 continue
@@ -187,11 +192,10 @@ def filled(text: str, values: dict[str, str]) -> str:
     """Put the numbers of the build where the text refers to them; a name that is not known stays as it is."""
 
     def number(match):
-        name, form = match.groups()
-        if name not in values:
-            return match[0]
-        value = ast.literal_eval(values[name])
-        return format(value, form or "")
+        name, form = match[1], ""
+        if name not in values:  # a name may hold a colon, too
+            name, _, form = name.rpartition(":")
+        return format(ast.literal_eval(values[name]), form) if name in values else match[0]
 
     return GLUED.sub(number, text)
 
