@@ -13,7 +13,7 @@ ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format notebooks lab clean
+.PHONY: help book test lint format notebooks handout slides lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -21,7 +21,7 @@ help: ## list the targets
 book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run in parallel; unchanged ones come from a cache)
 	@$(PY) book/_tools/build.py --jobs $(JOBS)
 
-test: book notebooks ## unit tests, every chapter as a notebook, then the built pages in a browser
+test: book notebooks slides ## unit tests, every chapter as a notebook, then the built pages in a browser
 	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore tests/benchmarks -n $(JOBS)
 	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
 	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
@@ -44,6 +44,13 @@ notebooks: $(ENVIRONMENT) ## write the chapters as .ipynb into _build/notebooks
 	@rm -rf _build/notebooks && mkdir -p _build/notebooks
 	$(BIN)/jupytext --quiet --to ../_build/notebooks//ipynb $(CHAPTERS)
 
+handout: book ## write notebooks for a class into _build/handout: without solutions and hidden checks, and with
+	@rm -rf _build/handout
+	@$(PY) book/_tools/handout.py _build/executed _build/handout $(CHAPTERS)
+
+slides: book ## write offline reveal.js slides of the chapters into _build/slides
+	@$(PY) book/_tools/slides.py _build/html _build/npm/node_modules _build/slides
+
 lab: notebooks ## open the chapters in JupyterLab (installs it first)
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[lab]'
 	$(BIN)/jupyter lab --notebook-dir=_build/notebooks
@@ -58,7 +65,8 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
 	@touch $@
 
-# MathJax and the widget manager travel with the pages, which therefore ask no other host for anything.
+# MathJax and the widget manager travel with the pages, which therefore ask no other host for anything. The slides take
+# reveal.js from the same place, the browser tests axe-core.
 $(ASSETS): book/_vendor/package.json book/_vendor/package-lock.json book/_tools/assets.py | $(ENVIRONMENT)
 	@mkdir -p _build/npm && cp book/_vendor/package.json book/_vendor/package-lock.json _build/npm
 	cd _build/npm && PATH="$(BIN):$$PATH" $(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

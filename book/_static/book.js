@@ -1,4 +1,4 @@
-// Two repairs for pages that hold both mathematics and widgets.
+// Repairs of what the theme and the widgets leave open, and the score of the quizzes.
 
 // Font Awesome replaces the widgets' icons (the Play button) by SVG; nested, the icon element survives.
 window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
@@ -32,5 +32,67 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   for (const box of document.querySelectorAll(".book-scroll, div.math")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+});
+
+// Names that a screen reader speaks must contain the words that others see ("Show code cell source", "Search").
+document.addEventListener("DOMContentLoaded", () => {
+  for (const element of document.querySelectorAll("summary[aria-label], .search-button__button")) {
+    element.removeAttribute("aria-label");
+  }
+  for (const icon of document.querySelectorAll(".theme-switch")) icon.removeAttribute("title");
+  // Each entry of the bibliography has a role that is no longer in use, inside a list that wants items.
+  for (const entry of document.querySelectorAll("[role=list] > .citation")) entry.setAttribute("role", "listitem");
+});
+
+// Sliders and pictures of the explorers come without a name: take it from the words beside them.
+const put = (element, name, value) => {
+  if (element && element.getAttribute(name) !== value) element.setAttribute(name, value);
+};
+
+function nameExplorer(output) {
+  const settings = [];
+  for (const slider of output.querySelectorAll(".widget-hslider")) {
+    const label = slider.querySelector(".widget-label")?.textContent.trim() ?? "";
+    const readout = slider.querySelector(".widget-readout");
+    const value = readout?.textContent.trim() ?? "";
+    settings.push(`${label}: ${value}`);
+    put(slider.querySelector("[role=slider]"), "aria-label", label);
+    put(slider.querySelector("[role=slider]"), "aria-valuetext", value);
+    put(readout, "role", "textbox");
+    put(readout, "aria-label", label);
+  }
+  for (const image of output.querySelectorAll("img.widget-image, .widget-image img")) {
+    put(image, "alt", `The picture for ${settings.join(", ")}`);
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const script of document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']")) {
+    const output = script.closest(".cell_output");
+    if (!output) continue;
+    const watched = { subtree: true, childList: true, characterData: true, attributeFilter: ["src", "aria-valuetext"] };
+    new MutationObserver(() => nameExplorer(output)).observe(output, watched);
+  }
+});
+
+// A quiz counts the questions whose first chosen answer was right. It forgets them with the page.
+document.addEventListener("DOMContentLoaded", () => {
+  const questions = [...document.querySelectorAll(".quiz-question")];
+  if (questions.length === 0) return;
+  const score = document.createElement("p");
+  score.className = "quiz-score";
+  score.setAttribute("role", "status");
+  questions.at(-1).after(score);
+  const first = new Map();
+  for (const question of questions) {
+    for (const answer of question.querySelectorAll(".quiz-answer")) {
+      answer.addEventListener("toggle", () => {
+        if (!answer.open || first.has(question)) return;
+        first.set(question, answer.classList.contains("quiz-right"));
+        const right = [...first.values()].filter(Boolean).length;
+        score.textContent = `${first.size} of ${questions.length} questions answered, ${right} right at the first choice.`;
+      });
+    }
   }
 });
