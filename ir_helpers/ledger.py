@@ -187,11 +187,11 @@ def number(value):
     """Write a number for the ledger with three digits, very small and very large ones as a power of ten.
 
     >>> [number(v) for v in (0, 0.05301, 2.4, 999.05, 5.8e-15)]
-    ['0', '0.053', '2.4', '999', '5.8 × 10⁻¹⁵']
+    ['0', '0.053', '2.4', '999', '5.8\\xa0×\\xa010⁻¹⁵']
     """
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

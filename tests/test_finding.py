@@ -1,5 +1,6 @@
 """Laws of the pages that help to find and to teach: glossary, index, plans and the conclusions."""
 
+import importlib
 import itertools
 import json
 import re
@@ -116,6 +117,19 @@ def test_questions_are_open():
     assert [q for q in questions if re.match(closed, q)] == []
 
 
+def test_projects_have_a_start_and_a_goal():
+    text = read("teach").split("## Projects")[1]
+    projects = re.findall(r"^- \*\*(.+?)\*\* (.*?)(?=^- |^#|^Good)", text, re.DOTALL | re.MULTILINE)
+    assert 10 <= len(projects) <= 12
+    for title, body in projects:
+        body = " ".join(body.split())
+        assert "*Begin with*" in body and "*Reached if*" in body, title
+        start = body.split("*Begin with*")[1].split("*Reached if*")[0]
+        for module, name in re.findall(r"`(\w+)\.(\w+)`", start):
+            if name != "py":  # `operators.py` is a file
+                assert hasattr(importlib.import_module(f"ir_helpers.{module}"), name), f"{module}.{name}"
+
+
 # A comment before a paragraph of the conclusions: `% rests on CLAIM: VERDICT, VERDICT`.
 RESTS_ON = re.findall(r"^% rests on ([\w-]+): (.+)$", read("take_home"), re.MULTILINE)
 
@@ -146,3 +160,24 @@ def built_rows():
     if not path.is_file():
         pytest.skip("the book is not built")
     return {row["id"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+
+
+@each_numbered
+def test_built_page_carries_the_definitions_of_its_words(source):
+    page = ROOT / "_build" / "html" / "book" / f"{source.stem}.html"
+    if not page.is_file():
+        pytest.skip("the book is not built")
+    text, _, definitions = page.read_text(encoding="utf-8").partition('<template id="definitions">')
+    used = set(re.findall(r'href="glossary\.html#(term-[^"]+)"', text))
+    carried = set(re.findall(r'<div data-term="(term-[^"]+)"><p>', definitions.partition("</template>")[0]))
+    assert used and used == carried
+
+
+def test_built_index_leads_from_a_word_to_its_chapters():
+    page = ROOT / "_build" / "html" / "genindex.html"
+    if not page.is_file():
+        pytest.skip("the book is not built")
+    links = re.findall(
+        r'href="(book/[^"#]+)\.html#(?:use-|term-)trust-region-problem"', page.read_text(encoding="utf-8")
+    )
+    assert {"book/glossary", "book/worst_case", "book/per_sample_filter"} <= set(links)

@@ -131,7 +131,7 @@ def test_full_form_shows_every_claim_once(tmp_path):
         assert text.count(f">{verdict}</span>") == 1
     assert "{doc}`/book/x_or_y`" in text
     assert "share in Range(A): **0.25**" in text
-    assert "gap: **1.0 × 10⁻⁹**" in text
+    assert "gap: **1.0\u00a0×\u00a010⁻⁹**" in text
 
 
 def test_full_form_is_made_of_tables_that_can_be_read(tmp_path):
@@ -140,7 +140,11 @@ def test_full_form_is_made_of_tables_that_can_be_read(tmp_path):
     from myst_parser.parsers.docutils_ import Parser
 
     text = ledger.full_form([verdict.row for verdict in some_verdicts()]).replace("{doc}", "")
-    parsed = publish_doctree(text, parser=Parser(), settings_overrides={"report_level": 2, "halt_level": 2})
+    parsed = publish_doctree(
+        f"# Page\n\n## Ledger\n\n{text}",
+        parser=Parser(),
+        settings_overrides={"report_level": 2, "halt_level": 2},
+    )
     tables = list(parsed.findall(nodes.table))
     assert len(tables) == len(claims.THEMES)
     rows = [row for table in tables for row in table.findall(nodes.row)]
@@ -170,8 +174,8 @@ def test_headline_falls_back_on_what_was_measured():
         (0.0692, "0.0692"),
         (576.18, "576"),
         (12345.6, "12,346"),
-        (1.2e-30, "1.2 × 10⁻³⁰"),
-        (2e6, "2.0 × 10⁶"),
+        (1.2e-30, "1.2\u00a0×\u00a010⁻³⁰"),
+        (2e6, "2.0\u00a0×\u00a010⁶"),
         (-0.5, "-0.5"),
     ],
 )

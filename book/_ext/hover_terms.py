@@ -1,12 +1,46 @@
-"""Give each page the definitions of the glossary's terms that it uses; book.js shows them beside a term.
+"""Serve the terms of the glossary: their definitions to the pages that use them, their places to the index.
 
 A page opened from the disk may not read another page, so the definitions travel with it, in a `<template>` that the
-browser keeps out of the text.
+browser keeps out of the text; book.js shows them beside a term. The first use of a term on a page is listed in the index.
 """
 
+import re
+from pathlib import Path
+
 from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
 
 GLOSSARY = "book/glossary"
+
+
+def spellings(source):
+    """Return the terms as the glossary spells them, by their lower case."""
+    blocks = re.findall(r"^```\{glossary\}\n(.*?)^```$", source, flags=re.DOTALL | re.MULTILINE)
+    return {
+        term.lower(): term for block in blocks for term in re.findall(r"^\S.*$", block, flags=re.MULTILINE)
+    }
+
+
+class IndexTerms(SphinxTransform):
+    """List in the index where a page first uses a term."""
+
+    default_priority = 800  # before Sphinx collects the entries of the index
+
+    def apply(self, **_):
+        path = Path(self.env.doc2path(GLOSSARY))
+        if self.env.docname == GLOSSARY or not path.is_file():
+            return
+        known, seen = spellings(path.read_text(encoding="utf-8")), set()
+        for use in list(self.document.findall(addnodes.pending_xref)):
+            term = known.get(use["reftarget"].lower()) if use.get("reftype") == "term" else None
+            if term is None or term in seen:
+                continue
+            seen.add(term)
+            anchor = f"use-{nodes.make_id(term)}"
+            index = addnodes.index(entries=[("single", term, anchor, "", None)])
+            target = nodes.target("", "", ids=[anchor])
+            use.parent[use.parent.index(use) : use.parent.index(use)] = [index, target]
 
 
 def read_definitions(app):
@@ -42,6 +76,7 @@ def add_definitions(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    app.add_transform(IndexTerms)
     app.connect("html-page-context", add_definitions)
     # The definitions are read from the finished doctree of this build, never from a stored environment.
     app.connect("builder-inited", lambda app: app.env.__dict__.pop("hover_definitions", None))
