@@ -6,29 +6,10 @@ import math
 import sys
 from pathlib import Path
 
-CLAIMS = {
-    "unstable-tiny": "A tiny perturbation in the image domain gives severe artefacts in a deep reconstruction.",
-    "unstable-structure": "A small structural change is not recovered.",
-    "unstable-samples": "More measurement samples do not improve the recovery.",
-    "range-only": "A perturbation of x perturbs y inside Range(A) only, so it misses perturbations of y "
-    "unless A has full row rank.",
-    "ill-conditioned": "For an ill-conditioned A the ideal inverse is highly vulnerable to small perturbations of y, "
-    "and the x-space view misses it.",
-    "operator-mismatch": "A mismatch Ã = A + E perturbs y by E x, typically outside Range(A).",
-    "per-sample-expensive": "The per-sample inner maximisation is very expensive in training.",
-    "common-suboptimal": "One common perturbation is tractable but a worse defence.",
-    "generator-specific": "A well-trained G gives sample-specific, near-optimal perturbations from y alone.",
-    "mnist-robust": "Compressed sensing on MNIST: the min-max network is more robust than none, weight decay, Parseval.",
-    "faces-robust": "The same on faces.",
-    "ct-robust": "The same for FBPConvNet on low-dose CT with 143 views.",
-    "regularised-vulnerable": "Conventionally trained, and even regularised, networks are vulnerable.",
-    "theorem": "The min-max optimal linear reconstruction is a filtered pseudo-inverse, and training converges to it.",
-    "trade-off": "Without perturbation the true inverse wins; under a small one it degrades severely, "
-    "the filtered one does not.",
-    "conditioning": "The behaviour depends on the conditioning of A.",
-}
-VERDICTS = ("holds", "holds in part", "does not hold here")
+from ir_helpers.claims import CLAIMS, THEMES, VERDICTS, headline
+
 _MIME = "application/vnd.ir-helpers.claim+json"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Verdict:
@@ -105,7 +86,10 @@ def verdict(claim, verdict, page, figures):
 
 
 def collect(executed, build):
-    """Read the verdicts out of executed notebooks; write ``claims.json`` and ``ledger.md`` into the folder ``build``.
+    """Read the verdicts out of executed notebooks; write ``claims.json`` and the tables of the ledger.
+
+    ``claims.json`` has all numbers. The tables are MyST Markdown, made from it: ``ledger.md``, the short form of the
+    first page, and ``take_home.md``, every claim by theme with the numbers behind its verdict.
 
     Parameters
     ----------
@@ -140,14 +124,75 @@ def collect(executed, build):
     (build / "claims.json").write_text(
         json.dumps(ordered, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    (build / "ledger.md").write_text(_markdown(ordered), encoding="utf-8")
+    written = json.loads((build / "claims.json").read_text(encoding="utf-8"))
+    (build / "ledger.md").write_text(short_form(written), encoding="utf-8")
+    (build / "take_home.md").write_text(full_form(written), encoding="utf-8")
     return ordered
 
 
-def _markdown(rows):
+def count(rows):
+    """Return one sentence: how many claims were measured, and with which verdicts."""
+    verdicts = [row["verdict"] for row in rows]
+    parts = ", ".join(f"*{name}* {verdicts.count(name)}" for name in VERDICTS)
+    return f"Of the {len(CLAIMS)} claims {len(rows)} are measured so far: {parts}."
+
+
+def short_form(rows):
+    """Return the ledger as a Markdown table with one line for each measured claim, and the count below it."""
     lines = ["| claim | verdict | measured in |", "|---|---|---|"]
-    lines += [f"| {row['claim']} | **{row['verdict']}** | {{doc}}`/book/{row['page']}` |" for row in rows]
-    return "\n".join(lines) + "\n"
+    lines += [f"| {row['claim']} | {_word(row['verdict'])} | {{doc}}`/book/{row['page']}` |" for row in rows]
+    return "\n".join(lines) + f"\n\n{count(rows)}\n"
+
+
+def full_form(rows):
+    """Return all claims by theme: verdict, the numbers behind it, and the page; "not yet measured" where none is."""
+    by_id = {row["id"]: row for row in rows}
+    return f"{count(rows)}\n" + "".join(_theme(title, claims, by_id) for title, claims in THEMES.items())
+
+
+def _theme(title, claims, by_id):
+    head = [
+        "",
+        f"### {title}",
+        "",
+        "````{list-table}",
+        ":class: ledger",
+        ":header-rows: 1",
+        ":widths: 40 32 28",
+        "",
+    ]
+    head += ["* - claim and verdict", "  - numbers behind it", "  - measured in"]
+    return (
+        "\n".join(head + [line for claim in claims for line in _row(claim, by_id.get(claim))] + ["````"])
+        + "\n"
+    )
+
+
+def _row(claim, row):
+    first = [f"* - {CLAIMS[claim]}", ""]
+    if row is None:
+        return [*first, f"    {_word(None)}", "  - –", "  - –"]
+    numbers = [f"{name}: **{number(value)}**" for name, value in headline(row).items()]
+    listed = [f"  - - {numbers[0]}", *(f"    - {text}" for text in numbers[1:])]
+    return [*first, f"    {_word(row['verdict'])}", *listed, f"  - {{doc}}`/book/{row['page']}`"]
+
+
+def _word(verdict):
+    """Return the verdict as a word with a mark, whose colour repeats what the word says."""
+    kind = len(VERDICTS) if verdict is None else VERDICTS.index(verdict)
+    return f'<span class="verdict-word verdict-{kind}">{verdict or "not yet measured"}</span>'
+
+
+def number(value):
+    """Write a number for the ledger with three digits, very small and very large ones as a power of ten.
+
+    >>> [number(v) for v in (0, 0.05301, 2.4, 999.05, 5.8e-15)]
+    ['0', '0.053', '2.4', '999', '5.8\\xa0×\\xa010⁻¹⁵']
+    """
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ ORDER = [
     "scaling_recipes",
     "figures",  # what pages show
     "widgets",
+    "claims",
     "ledger",
     "packages",  # how data/ is made
     "image_recipes",

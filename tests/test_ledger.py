@@ -11,7 +11,7 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
-from ir_helpers import ledger
+from ir_helpers import claims, ledger
 
 # Typed from the list of claims, not read from the module.
 IDS = [
@@ -106,18 +106,88 @@ def test_round_trip(tmp_path):
 def test_markdown_table(tmp_path):
     write_notebook(tmp_path, "page", *some_verdicts())
     ledger.collect(tmp_path, tmp_path)
-    header, rule, *lines = (tmp_path / "ledger.md").read_text(encoding="utf-8").splitlines()
+    table, sentence = (tmp_path / "ledger.md").read_text(encoding="utf-8").split("\n\n")
+    header, rule, *lines = table.splitlines()
     assert rule == "|---|---|---|"
     assert len(lines) == 3
     assert all(line.count("|") == 4 for line in (header, *lines))
-    assert lines[0].startswith(f"| {ledger.CLAIMS['range-only']} | **holds in part** |")
+    assert lines[0].startswith(f"| {ledger.CLAIMS['range-only']} | ")
+    assert ">holds in part</span>" in lines[0]
     assert "`/book/x_or_y`" in lines[0]
+    assert sentence == (
+        "Of the 16 claims 3 are measured so far: *holds* 1, *holds in part* 1, *does not hold here* 1.\n"
+    )
+
+
+def test_full_form_shows_every_claim_once(tmp_path):
+    write_notebook(tmp_path, "page", *some_verdicts())
+    rows = ledger.collect(tmp_path, tmp_path)
+    text = (tmp_path / "take_home.md").read_text(encoding="utf-8")
+    assert text == ledger.full_form(rows)
+    for claim in ledger.CLAIMS.values():
+        assert text.count(f"* - {claim}\n") == 1
+    assert text.count("not yet measured") == len(IDS) - 3
+    for verdict in ledger.VERDICTS:
+        assert text.count(f">{verdict}</span>") == 1
+    assert "{doc}`/book/x_or_y`" in text
+    assert "share in Range(A): **0.25**" in text
+    assert "gap: **1.0\u00a0×\u00a010⁻⁹**" in text
+
+
+def test_full_form_is_made_of_tables_that_can_be_read(tmp_path):
+    from docutils import nodes
+    from docutils.core import publish_doctree
+    from myst_parser.parsers.docutils_ import Parser
+
+    text = ledger.full_form([verdict.row for verdict in some_verdicts()]).replace("{doc}", "")
+    parsed = publish_doctree(
+        f"# Page\n\n## Ledger\n\n{text}",
+        parser=Parser(),
+        settings_overrides={"report_level": 2, "halt_level": 2},
+    )
+    tables = list(parsed.findall(nodes.table))
+    assert len(tables) == len(claims.THEMES)
+    rows = [row for table in tables for row in table.findall(nodes.row)]
+    assert len(rows) == len(tables) + len(IDS)
+    assert all(len(list(row.findall(nodes.entry))) == 3 for row in rows)
+
+
+def test_themes_hold_each_claim_once():
+    grouped = [claim for theme in claims.THEMES.values() for claim in theme]
+    assert sorted(grouped) == sorted(IDS)
+    assert set(claims.HEADLINES) <= set(IDS)
+    assert all(2 <= len(names) <= 3 for names in claims.HEADLINES.values())
+
+
+def test_headline_falls_back_on_what_was_measured():
+    named = claims.HEADLINES["theorem"][0]
+    figures = {"first": 1.0, "second": 2.0, "third": 3.0, "fourth": 4.0}
+    assert claims.headline({"id": "theorem", "figures": figures | {named: 5.0}}) == {named: 5.0}
+    assert list(claims.headline({"id": "theorem", "figures": figures})) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0"),
+        (2.4, "2.4"),
+        (0.0692, "0.0692"),
+        (576.18, "576"),
+        (12345.6, "12,346"),
+        (1.2e-30, "1.2\u00a0×\u00a010⁻³⁰"),
+        (2e6, "2.0\u00a0×\u00a010⁶"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_numbers_of_the_ledger(value, written):
+    assert ledger.number(value) == written
 
 
 def test_no_verdicts_give_empty_files(tmp_path):
     write_notebook(tmp_path, "index")
     assert ledger.collect(tmp_path, tmp_path) == []
     assert json.loads((tmp_path / "claims.json").read_text()) == []
+    assert (tmp_path / "take_home.md").read_text(encoding="utf-8").count("not yet measured") == len(IDS)
 
 
 def test_command_line(tmp_path):

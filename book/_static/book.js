@@ -96,3 +96,65 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 });
+
+// The glossary's words explain themselves: on pointing at one, or on reaching it with the Tab key. Escape closes.
+document.addEventListener("DOMContentLoaded", () => {
+  const definitions = document.getElementById("definitions");
+  if (!definitions) return;
+  const box = document.createElement("div");
+  box.className = "definition-box";
+  box.id = "definition-box";
+  box.setAttribute("role", "tooltip");
+  box.hidden = true;
+  document.body.append(box);
+  let current = null;
+  let timer = 0;
+
+  const place = () => {
+    const word = current.getClientRects()[0];
+    const width = document.documentElement.clientWidth;
+    box.style.left = `${Math.max(8, Math.min(word.left, width - box.offsetWidth - 8)) + window.scrollX}px`;
+    const below = word.bottom + box.offsetHeight + 12 < window.innerHeight || word.top < box.offsetHeight + 12;
+    box.style.top = `${(below ? word.bottom + 6 : word.top - box.offsetHeight - 6) + window.scrollY}px`;
+  };
+  const hide = () => {
+    clearTimeout(timer);
+    box.hidden = true;
+    if (current) current.removeAttribute("aria-describedby");
+    current = null;
+  };
+  const show = (link) => {
+    clearTimeout(timer);
+    if (link === current) return;
+    const anchor = decodeURIComponent(link.hash.slice(1));
+    const definition = definitions.content.querySelector(`[data-term="${CSS.escape(anchor)}"]`);
+    if (!definition) return;
+    hide();
+    current = link;
+    box.replaceChildren(...definition.cloneNode(true).childNodes);
+    box.hidden = false;
+    link.setAttribute("aria-describedby", box.id);
+    place();
+    const mathjax = window.MathJax;
+    if (mathjax && mathjax.startup && box.querySelector(".math")) {
+      mathjax.startup.promise.then(() => mathjax.typesetPromise([box])).then(() => current === link && place());
+    }
+  };
+  // A moment's grace, so that the pointer can move into the box and read on.
+  const leave = () => {
+    clearTimeout(timer);
+    timer = setTimeout(hide, 200);
+  };
+
+  for (const word of document.querySelectorAll("article a > .std-term")) {
+    const link = word.parentElement;
+    link.classList.add("defined-term");
+    link.addEventListener("pointerenter", (event) => event.pointerType !== "touch" && show(link));
+    link.addEventListener("pointerleave", leave);
+    link.addEventListener("focus", () => show(link));
+    link.addEventListener("blur", leave);
+  }
+  box.addEventListener("pointerenter", () => clearTimeout(timer));
+  box.addEventListener("pointerleave", leave);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+});
