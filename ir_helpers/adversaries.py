@@ -10,7 +10,7 @@ Each takes a radius: a number ε ≥ 0, or a function from y to one ε for each 
 import torch
 
 from ir_helpers import attacks, processes
-from ir_helpers.adversary import Adversary, relative
+from ir_helpers.adversary import Adversary, Searching, relative
 from ir_helpers.checks import check_attack_inputs, check_batch, not_negative, positive_int
 from ir_helpers.generator import Generator
 
@@ -42,7 +42,7 @@ class Noise(Adversary):
         return attacks.random_perturbation(y, self.radii(y), seed=self.next_seed())
 
 
-class PerSample(Adversary):
+class PerSample(Searching):
     """The worst δ of every sample, searched anew in every batch by ``attacks.worst_case``: the talk's first problem.
 
     Parameters
@@ -51,14 +51,16 @@ class PerSample(Adversary):
         ε.
     steps : int
         Gradient evaluations for each sample and batch.
+    longest : float or pair of float
+        First steps in units of ε, for the whole batch or spread over it.
 
     References
     ----------
     A. Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, arXiv:1706.06083.
     """
 
-    def __init__(self, radius, steps):
-        super().__init__(radius)
+    def __init__(self, radius, steps, longest=8.0):
+        super().__init__(radius, longest)
         self.steps = positive_int("steps", steps)
 
     def settings(self):
@@ -68,8 +70,7 @@ class PerSample(Adversary):
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
         check_batch("y", y)
-        self.evaluations += self.steps * len(y)
-        return attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=_small(y))
+        return self.search(f, y, x, steps=self.steps, start=_small(y))
 
 
 class Stored(PerSample):
@@ -84,6 +85,8 @@ class Stored(PerSample):
         ε.
     steps : int
         Gradient evaluations for each sample and epoch.
+    longest : float or pair of float
+        First steps in units of ε, for the whole batch or spread over it.
 
     References
     ----------
@@ -94,8 +97,8 @@ class Stored(PerSample):
     replayable = False  # the index is another in every batch
     shareable = False  # the next epoch may give an image to another process
 
-    def __init__(self, radius, steps):
-        super().__init__(radius, steps)
+    def __init__(self, radius, steps, longest=8.0):
+        super().__init__(radius, steps, longest)
         self.memory = None
 
     def perturb(self, f, y, x):
@@ -109,9 +112,8 @@ class Stored(PerSample):
             self.memory = fresh if self.memory is None else torch.cat([self.memory, fresh])
         self.memory, index = self.memory.to(y), self.index.to(y.device)
         start = self.memory[index] + _small(y)
-        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.steps, start=start)
+        found = self.search(f, y, x, steps=self.steps, start=start)
         self.memory[index] = found
-        self.evaluations += self.steps * len(y)
         return found
 
     def state(self):

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
-from ir_helpers.checks import not_negative, radius_per_sample
+import torch
 
-__all__ = ["Adversary", "relative"]
+from ir_helpers import attacks
+from ir_helpers.checks import not_negative, positive, radius_per_sample
+
+__all__ = ["Adversary", "Searching", "relative"]
 
 
 def relative(share):
@@ -60,3 +63,38 @@ class Adversary:
         """Return a seed that no other batch of the epoch uses."""
         self._seed += 1
         return self._seed
+
+
+class Searching(Adversary):
+    """What adversaries share that search by ``attacks.worst_case``.
+
+    A network learns the rule of the steps that it is trained with, and becomes robust to that rule alone. Where ``longest`` is
+    a pair, the first steps are spread geometrically over the batch, from the one length to the other, so there is no one rule
+    to learn.
+
+    Parameters
+    ----------
+    radius : float or callable
+        ε.
+    longest : float or pair of float
+        Length of a search's first steps in units of ε.
+    """
+
+    def __init__(self, radius, longest):
+        super().__init__(radius)
+        pair = longest if isinstance(longest, (tuple, list)) else (longest, longest)
+        if len(pair) != 2:
+            raise ValueError(f"longest must be a number or a pair of numbers, got {longest!r}")
+        self.longest = tuple(positive("longest", length) for length in pair)
+
+    def settings(self):
+        """Return what makes this adversary another one than its like."""
+        return super().settings() | {"longest": list(self.longest)}
+
+    def search(self, f, y, x, *, steps, start):
+        """Return the δ that as many steps find from the given start, and count them."""
+        self.evaluations += steps * len(y)
+        first, last = self.longest
+        place = torch.linspace(0, 1, len(y), dtype=y.dtype, device=y.device)
+        longest = first * (last / first) ** place
+        return attacks.worst_case(f, y, x, self.radii(y), steps=steps, start=start, longest=longest)

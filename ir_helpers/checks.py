@@ -121,18 +121,18 @@ def check_attack_inputs(y, target, radius):
     return radius_per_sample(radius, y)
 
 
-def radius_per_sample(radius, y):
-    """Return the radius as a tensor of shape (B,)."""
+def radius_per_sample(radius, y, name="radius"):
+    """Return the radius, or what ``name`` says, as a tensor of shape (B,)."""
     if not isinstance(radius, (int, float, np.number, torch.Tensor)) or isinstance(radius, bool):
         raise TypeError(
-            f"radius must be a number or a tensor of shape ({len(y)},), got {type(radius).__name__}"
+            f"{name} must be a number or a tensor of shape ({len(y)},), got {type(radius).__name__}"
         )
     if isinstance(radius, torch.Tensor):
         values = radius.to(y.device, y.dtype)
     else:
         values = torch.full((), float(radius), dtype=y.dtype, device=y.device)  # no copy from the CPU
     if values.ndim and tuple(values.shape) != (len(y),):
-        raise ValueError(f"radius must be one number or have shape ({len(y)},), got {tuple(values.shape)}")
+        raise ValueError(f"{name} must be one number or have shape ({len(y)},), got {tuple(values.shape)}")
     if not holds(torch.isfinite(values) & (values >= 0)):
-        raise ValueError(f"radius must be finite and not negative, got {radius!r}")
+        raise ValueError(f"{name} must be finite and not negative, got {radius!r}")
     return values.detach().expand(len(y))

@@ -91,7 +91,7 @@ class Experiment:
         if method == "common":
             return adversaries.Common(radius, step=settings["step"])
         if method == "per-sample":
-            return adversaries.PerSample(radius, settings["steps"])
+            return adversaries.PerSample(radius, settings["steps"], settings.get("longest", 8.0))
         if method == "stored":
             return adversaries.Stored(radius, settings["steps"])
         if method == "min-max":
@@ -107,7 +107,7 @@ class Experiment:
         perturber = networks.Perturber(A, network, sees_error=sees_error, start=self.start).to(A.device)
         given = {
             key: settings[key]
-            for key in ("penalty", "inner_steps", "ascent_steps", "parts")
+            for key in ("penalty", "inner_steps", "ascent_steps", "parts", "longest", "starts")
             if key in settings
         }
         return adversaries.Generator(

@@ -3,14 +3,14 @@
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ir_helpers import attacks, processes
-from ir_helpers.adversary import Adversary
+from ir_helpers import processes
+from ir_helpers.adversary import Searching
 from ir_helpers.checks import positive, positive_int
 
 __all__ = ["Generator"]
 
 
-class Generator(Adversary):
+class Generator(Searching):
     """A network G proposes δ for each sample; the talk's third problem, the one this book is about.
 
     With ``ascent_steps = 0`` it is the talk's alternation: G climbs, by ``inner_steps`` steps of its optimiser in every
@@ -41,6 +41,10 @@ class Generator(Adversary):
         evaluations for each sample.
     learning_rate : float
         Of G's Adam, which forgets quickly (β₁ = 0.5), since f moves.
+    longest : float or pair of float
+        First steps of the ascent in units of ε, for the whole batch or spread over it.
+    starts : tuple of float
+        Shares of G's proposal at which the ascents of a batch begin, taken in turn.
 
     Notes
     -----
@@ -62,12 +66,15 @@ class Generator(Adversary):
         ascent_steps=0,
         parts=1,
         learning_rate=1e-3,
+        longest=8.0,
+        starts=(1.0,),
     ):
-        super().__init__(radius)
+        super().__init__(radius, longest)
         self.network = network
         self.penalty = None if penalty is None else positive("penalty", penalty)
         self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
         self.learning_rate = positive("learning_rate", learning_rate)
+        self.starts = tuple(positive("starts", share) for share in starts)
         self.ascent_steps = 0 if ascent_steps == 0 else positive_int("ascent_steps", ascent_steps)
         self.optimiser = torch.optim.Adam(
             network.parameters(),
@@ -79,7 +86,9 @@ class Generator(Adversary):
     def settings(self):
         """Return what makes this adversary another one than its like."""
         names = ("penalty", "inner_steps", "ascent_steps", "parts", "learning_rate")
-        return super().settings() | {name: getattr(self, name) for name in names}
+        return (
+            super().settings() | {name: getattr(self, name) for name in names} | {"starts": list(self.starts)}
+        )
 
     def begin_epoch(self, seed):
         """Set the chance of the coming epoch, and let all processes begin it with the same G."""
@@ -101,10 +110,15 @@ class Generator(Adversary):
                 self._climb(f, y[part], x[part])
             return self.propose(f, y, x).detach()
         proposed = self.propose(f, y, x)
-        found = attacks.worst_case(f, y, x, self.radii(y), steps=self.ascent_steps, start=proposed.detach())
-        self.evaluations += self.ascent_steps * len(y)
+        found = self.search(f, y, x, steps=self.ascent_steps, start=self._begin(proposed.detach()))
         self._imitate(f, y, x, proposed, found)
         return found
+
+    def _begin(self, proposed):
+        proposed = proposed.clone()  # what G is trained on stays as it is
+        for k, share in enumerate(self.starts):
+            proposed[k :: len(self.starts)] *= share
+        return proposed
 
     def _climb(self, f, y, x):
         with torch.enable_grad():

@@ -224,6 +224,15 @@ def test_per_sample_is_the_attack_of_the_book(radius):
         assert not torch.allclose(delta, attacks.worst_case(f, y, x, radii, steps=5), atol=1e-3)
 
 
+def test_first_steps_are_spread_over_the_batch():
+    f, y, x = linear_problem(M, 1.0, count=5)
+    adversary = adversaries.PerSample(2.0, 1, longest=(0.1, 0.9))
+    (delta,) = run(adversary, f, y, x, batches=1)
+    lengths = 2.0 * 0.1 * 9 ** (torch.arange(5, dtype=y.dtype) / 4)
+    assert torch.allclose(delta.norm(dim=1), lengths, rtol=1e-3)
+    assert adversary.settings() != adversaries.PerSample(2.0, 1).settings()
+
+
 def test_per_sample_reaches_the_optimum_of_a_linear_map():
     f, y, x = linear_problem(M, 1.0)
     (delta,) = run(adversaries.PerSample(0.8, 50), f, y, x, batches=1)
@@ -372,6 +381,8 @@ BAD = {
     "share a word": (lambda: adversaries.relative("0.1"), ValueError, "share .*'0.1'"),
     "steps": (lambda: adversaries.PerSample(1.0, 0), ValueError, "steps .* 0"),
     "steps a fraction": (lambda: adversaries.PerSample(1.0, 2.5), ValueError, "steps .* 2.5"),
+    "longest": (lambda: adversaries.PerSample(1.0, 5, longest=0.0), ValueError, r"longest must .* 0\.0"),
+    "longest of three": (lambda: adversaries.Stored(1.0, 5, longest=(1, 2, 3)), ValueError, r"pair .*\(1, 2, 3\)"),
     "step": (lambda: adversaries.Common(1.0, step=-0.1), ValueError, "step .*-0.1"),
     "step NaN": (lambda: adversaries.Common(1.0, step=math.nan), ValueError, "step .*nan"),
     "images of another batch, per sample": (

@@ -210,6 +210,28 @@ def test_more_restarts_are_never_worse():
     assert (found[2] > found[1]).any()  # each begins elsewhere
 
 
+def test_one_of_the_restarts_is_gentle():
+    """Steps of 8 ε jump over the peak beside y to and fro; those of half an ε climb it."""
+
+    def f(v):
+        peak = torch.exp(-(v - 0.3).square().sum(1, keepdim=True) / 0.1)
+        return peak + 0.3 * (v[:, :1] - v[:, 1:]).abs()
+
+    y, x = torch.zeros(6, 2, dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64)
+    long, both = (errors(f, y + attacks.worst_case(f, y, x, 1.0, steps=20, restarts=k), x) for k in (1, 2))
+    assert (both > 0.9).all() and (long < 0.5).all()
+
+
+def test_longest_is_the_length_of_the_first_step():
+    f, y, x = linear_problem(MATRICES["condition 10"], 0.5)
+    lengths = torch.linspace(0.1, 0.9, len(y), dtype=y.dtype)
+    delta = attacks.worst_case(f, y, x, 2.0, steps=1, longest=lengths)
+    assert torch.allclose(delta.norm(dim=1), 2.0 * lengths, atol=1e-3)
+    same = attacks.worst_case(f, y, x, 2.0, steps=7, longest=0.4)
+    assert torch.equal(same, attacks.worst_case(f, y, x, 2.0, steps=7, longest=torch.full_like(lengths, 0.4)))
+    assert not torch.allclose(same, attacks.worst_case(f, y, x, 2.0, steps=7), atol=1e-2)
+
+
 def test_start_is_improved_and_projected():
     f, A, x = small_net_problem()
     y = A(x)
@@ -255,6 +277,9 @@ BAD = {
     "target count": (lambda: attacks.worst_case(F, Y, X[:1], 1.0), ValueError, "y and target .* 2 and 1"),
     "target shape": (lambda: attacks.worst_case(F, Y, X[:, :4], 1.0), ValueError, r"target has shape \(2, 4\)"),
     "f gives NaN": (lambda: attacks.worst_case(lambda y: F(y) * math.nan, Y, X, 1.0), ValueError, "reconstruct gave NaN"),
+    "longest": (lambda: attacks.worst_case(F, Y, X, 1.0, longest=-1.0), ValueError, "longest .*-1.0"),
+    "longest of three": (
+        lambda: attacks.worst_case(F, Y, X, 1.0, longest=torch.ones(3)), ValueError, r"longest .*\(2,\), got \(3,\)"),
     "radius negative": (lambda: attacks.worst_case(F, Y, X, -0.5), ValueError, "radius .*-0.5"),
     "radius NaN": (lambda: attacks.worst_case(F, Y, X, math.nan), ValueError, "radius .*nan"),
     "radius infinite": (lambda: attacks.worst_case(F, Y, X, math.inf), ValueError, "radius .*inf"),

@@ -198,6 +198,18 @@ def test_seeing_the_error_needs_the_image():
     assert make(False).propose(f, Y).shape == Y.shape
 
 
+def test_ascents_begin_at_shares_of_the_proposal(monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        attacks, "worst_case", lambda f, y, x, radius, *, start, **_: begun.append(start) or start + 0.1
+    )
+    adversary = make(True, ascent_steps=1, starts=(1.0, 0.25))
+    proposed = adversary.propose(f, Y, X).detach()
+    adversary.perturb(f, Y, X)
+    assert torch.equal(begun[0][::2], proposed[::2]) and torch.equal(begun[0][1::2], 0.25 * proposed[1::2])
+    assert adversary.settings()["starts"] == [1.0, 0.25]
+
+
 BAD = {
     "penalty": ({"penalty": 0.0}, r"penalty must .* 0\.0"),
     "penalty NaN": ({"penalty": math.nan}, "penalty must .* nan"),
@@ -206,6 +218,8 @@ BAD = {
     "ascent_steps below zero": ({"ascent_steps": -1}, "ascent_steps must .* -1"),
     "parts": ({"parts": 0}, "parts must .* 0"),
     "learning_rate": ({"learning_rate": 0}, "learning_rate must .* 0"),
+    "starts": ({"starts": (1.0, 0.0)}, r"starts must .* 0\.0"),
+    "longest": ({"longest": (1.0, -1.0)}, r"longest must .*-1\.0"),
     "radius": ({"radius": -1.0}, r"radius must .*-1\.0"),
 }
 
