@@ -56,7 +56,7 @@ _FORMULAS = {
     },
     "total-variation": {
         f"{weight:g}": functools.partial(classical.total_variation, weight=weight, iterations=_ITERATIONS)
-        for weight in (1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
+        for weight in (1e-5, 2e-5, 5e-5, 1e-4, 2e-4)
     },
 }
 
