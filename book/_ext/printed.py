@@ -13,7 +13,7 @@ from sphinx.builders.latex.nodes import thebibliography
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.texescape import escape
 from sphinx_exercise.nodes import exercise_enumerable_node, exercise_node, solution_node
-from sphinx_proof.nodes import NODE_TYPES, proof_node
+from sphinx_proof.nodes import proof_node
 
 # Counters of LaTeX, and what Sphinx calls the same sequence.
 COUNTERS = {"figure": "figure", "table": "table", "literalblock": "code-block", "equation": "displaymath"}

@@ -131,6 +131,13 @@ class PrintedOutputs(SphinxPostTransform):
             if bundle.get("nb_element") == "mime_bundle":
                 self.choose({kind["mime_type"]: kind for kind in bundle}, bundle)
 
+        for opening in list(
+            self.document.findall(nodes.raw)
+        ):  # a verdict is coloured on a page, bold on paper
+            if "verdict-word" in opening.astext():
+                word = opening.next_node(nodes.Text, descend=False, siblings=True)
+                word.parent.replace(word, nodes.strong("", word.astext()))
+
     def choose(self, kinds, bundle):
         if WIDGET in kinds:
             script = BeautifulSoup(kinds[WIDGET].astext(), "html.parser").script.string
@@ -157,7 +164,7 @@ def enclosing_page(node, env):
 class SvgToPdf(ImageConverter):
     """Curves stay lines: rsvg-convert, of librsvg, turns SVG into PDF."""
 
-    conversion_rules = [("image/svg+xml", "application/pdf")]
+    conversion_rules = [("image/svg+xml", "application/pdf")]  # noqa: RUF012 (Sphinx reads a list)
 
     def is_available(self):
         return True  # book/_tools/pdf.py asks for rsvg-convert before it starts

@@ -109,6 +109,6 @@ def setup(app):
         quiz_answer: (write("\n\\begin{bookanswer}"), write("\n\\end{bookanswer}\n")),
         quiz_choice: (write("\\emph{"), write("}\n\n")),
     }
-    for kind in html:
-        app.add_node(kind, html=html[kind], latex=latex[kind])
+    for kind, visitors in html.items():
+        app.add_node(kind, html=visitors, latex=latex[kind])
     return {"version": "1.0", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -56,10 +56,9 @@ def complaint(names):
 
 
 def problems(log):
-    """Return what must not be in the log, each once."""
-    return list(
-        dict.fromkeys(m.group() for line in log.splitlines() for p in PATTERNS if (m := p.search(line)))
-    )
+    """Return what must not be in the log, each once; only the errors where there are any, for warnings follow from them."""
+    found = dict.fromkeys(m.group() for line in log.splitlines() for p in PATTERNS if (m := p.search(line)))
+    return [text for text in found if text.startswith("!")] or list(found)
 
 
 def wide_lines(log):
