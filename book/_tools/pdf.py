@@ -32,7 +32,7 @@ TOO_WIDE = 20.0  # points
 PATTERNS = (
     re.compile(r"^! .*"),
     re.compile(r"Missing character: .*"),
-    re.compile(r"(?:LaTeX|Package hyperref) Warning: (?:Hyper r|R)eference .* undefined.*"),
+    re.compile(r"(?:LaTeX|Package hyperref) Warning: (?:Hyper reference|Reference) .* undefined.*"),
     re.compile(r"LaTeX Warning: Citation .* undefined.*"),
     re.compile(r"LaTeX Warning: Label .* multiply defined.*"),
 )
