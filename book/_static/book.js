@@ -40,7 +40,19 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll("summary[aria-label], .search-button__button")) {
     element.removeAttribute("aria-label");
   }
-  for (const icon of document.querySelectorAll(".theme-switch")) icon.removeAttribute("title");
+  // Font Awesome may have turned the titles of these icons into elements already, or may do so later.
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    const untitle = () => {
+      for (const icon of button.querySelectorAll("i[title]")) icon.removeAttribute("title");
+      for (const icon of button.querySelectorAll("svg:not([aria-hidden])")) {
+        icon.querySelector("title")?.remove();
+        icon.removeAttribute("aria-labelledby");
+        icon.setAttribute("aria-hidden", "true");
+      }
+    };
+    untitle();
+    new MutationObserver(untitle).observe(button, { subtree: true, childList: true });
+  }
   // Each entry of the bibliography has a role that is no longer in use, inside a list that wants items.
   for (const entry of document.querySelectorAll("[role=list] > .citation")) entry.setAttribute("role", "listitem");
 });
