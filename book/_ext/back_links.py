@@ -50,7 +50,6 @@ class BackLinks(SphinxPostTransform):
             place = anchor if self.app.builder.format == "html" else ""
             line += [nodes.Text(", ")] if number else []
             line += make_refnode(self.app.builder, here, page, place, title)
-        line += nodes.Text(".")
         return line
 
 
