@@ -13,7 +13,7 @@ ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format notebooks handout slides lab clean
+.PHONY: help book test lint format notebooks handout slides pdf colab lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -50,6 +50,13 @@ handout: book ## write notebooks for a class into _build/handout: without soluti
 
 slides: book ## write offline reveal.js slides of the chapters into _build/slides
 	@$(PY) book/_tools/slides.py _build/html _build/npm/node_modules _build/slides
+
+pdf: book ## print the book into _build/pdf (needs xelatex: the target says what to install)
+	@$(PY) book/_tools/pdf.py
+
+colab: book ## write the executed chapters for Colab into _build/colab (needs the repository's address in _config.yml)
+	@rm -rf _build/colab
+	@$(PY) book/_tools/colab.py _build/executed _build/colab
 
 lab: notebooks ## open the chapters in JupyterLab (installs it first)
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[lab]'

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import structural_similarity
+from tqdm.auto import tqdm
 
 from ir_helpers import attacks
 from ir_helpers.checks import check_attack_inputs, check_images, positive, positive_int
@@ -125,7 +126,8 @@ def curve(
 def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
     """Return one row for each image and radius."""
     rows, delta, norms = [], torch.zeros_like(y), y.flatten(1).norm(dim=1)
-    for step, radius in enumerate(radii):
+    # Searches of a second or two need no bar; TQDM_DISABLE=1 hides it from pages and tests.
+    for step, radius in enumerate(tqdm(radii, desc="radii", leave=False, delay=2)):
         allowed = radius * scale
         delta = attacks.worst_case(
             reconstruct, y, x, allowed, steps=steps, restarts=restarts + 1, seed=seed, start=delta

@@ -1,4 +1,7 @@
-"""Explorers: pictures computed beforehand behind a slider, so they work in a static page without a kernel."""
+"""Explorers: pictures computed beforehand behind a slider, so they work in a static page without a kernel.
+
+In a running notebook ``live`` computes them instead, for values of your own.
+"""
 
 import html
 
@@ -54,6 +57,54 @@ def explorer_grid(
     outer = _stack(inner, start[0])
     ipywidgets.jsdlink((rows, "index"), (outer, "selected_index"))
     return _column(hint, [rows, columns], outer)
+
+
+def live(frame, values, labels, *, start=None, hint="", dpi=90):
+    """Return sliders and a picture that the kernel computes when one of them moves.
+
+    Only a running notebook can do this: a page without a kernel shows the first picture for good.
+
+    Parameters
+    ----------
+    frame : callable
+        One value for each slider ↦ matplotlib.figure.Figure; most chapters define it above their explorer.
+    values : sequence of sequences
+        What each slider offers. The values themselves go to ``frame``, and their text beside the slider.
+    labels : sequence of str
+        Names of the quantities, one for each slider.
+    start : sequence of int, optional
+        Index at which each slider stands first; None stands for 0 everywhere.
+    hint : str
+        What to try; shown above the sliders.
+    dpi : int
+        Resolution of the pictures.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of sliders differ, or a slider has no values.
+    """
+    start = [0] * len(values) if start is None else list(start)
+    if not len(values) == len(labels) == len(start) or not len(values):
+        raise ValueError(
+            f"values, labels and start must have one entry for each slider, got {len(values)}, {len(labels)} and {len(start)}"
+        )
+    if not all(len(offered) for offered in values):
+        raise ValueError("values must hold at least one value for each slider, got an empty sequence")
+    sliders = [
+        _slider([str(value) for value in offered], label, index)
+        for offered, label, index in zip(values, labels, start, strict=True)
+    ]
+
+    def picture():
+        chosen = [offered[slider.index] for offered, slider in zip(values, sliders, strict=True)]
+        return figures.png(frame(*chosen), dpi=dpi, colours=48)
+
+    image = ipywidgets.Image(value=picture(), format="png", layout=ipywidgets.Layout(max_width="100%"))
+    for slider in sliders:
+        slider.continuous_update = False  # one computation for each move, not for each pixel of it
+        slider.observe(lambda change: setattr(image, "value", picture()), names="index")
+    return _column(hint, sliders, image)
 
 
 def _slider(values, label, start):

@@ -136,6 +136,8 @@ def test_chapter_has_solved_exercises(source):
     assert len(exercises) >= 2
     assert set(solutions) == exercises, "each exercise has one solution, folded by `:class: dropdown`"
     assert text.count("{solution-start}") == text.count("{solution-end}")
+    grades = [re.match(r"(?::\w+:[^\n]*\n)+\n\((Prove|Compute|Explore)\.\) ", block) for block in blocks]
+    assert all(grades), "an exercise begins with (Prove.), (Compute.) or (Explore.)"
 
 
 @each_numbered

@@ -231,3 +231,23 @@ def test_refuses(name):
     call, kind, text = BAD[name]
     with pytest.raises(kind, match=text):
         call()
+
+
+def test_a_slow_curve_shows_a_bar_and_a_quick_one_does_not(monkeypatch, capsys):
+    """tqdm itself reads TQDM_DISABLE when it is imported, so the bar is looked at through a stand-in of its class."""
+    from tqdm import tqdm
+
+    def shown(wait):
+        monkeypatch.setattr(
+            robustness,
+            "tqdm",
+            lambda items, **options: tqdm(
+                items, **(options | {"disable": False, "delay": wait, "mininterval": 0})
+            ),
+        )
+        f, _, A, x = linear_scene()
+        robustness.curve(f, A, x, [0.5, 2.0], steps=3)
+        return capsys.readouterr().err
+
+    assert "radii" in shown(1e-9)
+    assert shown(3600) == ""

@@ -59,7 +59,30 @@ def test_explorer_grid():
     assert links(box) == expected | {(rows.model_id, "index", outer.model_id, "selected_index")}
 
 
+def test_live_computes_the_picture_of_the_values_chosen():
+    asked = []
+
+    def frame(gain, name):
+        asked.append((gain, name))
+        return figures.images([[PICTURE * gain]], size=0.5, captions=[[name]])
+
+    box = widgets.live(frame, [[0.25, 0.5, 1.0], ["a", "b"]], ["gain", "name"], start=[1, 0], hint="Move it.")
+    gain, name = children(box, ipywidgets.SelectionSlider)
+    (image,) = children(box, ipywidgets.Image)
+    assert asked == [(0.5, "a")] and [gain.description, name.description] == ["gain", "name"]
+    before = image.value
+    gain.index = 2
+    assert asked[-1] == (1.0, "a") and image.value != before
+    name.index = 1
+    assert asked[-1] == (1.0, "b") and len(asked) == 3
+    assert not gain.continuous_update and children(box, ipywidgets.HTML)
+
+
 BAD = {
+    "a label short": (lambda: widgets.live(None, [[1], [2]], ["a"]), "one entry .* 2, 1 and 2"),
+    "no sliders": (lambda: widgets.live(None, [], []), "one entry"),
+    "no values": (lambda: widgets.live(None, [[]], ["a"]), "at least one value"),
+    "live start": (lambda: widgets.live(None, [[1]], ["a"], start=[1]), "start"),
     "one value short": (lambda: widgets.explorer(frames(2), ["1"], "ε"), "frames and values .* 2 and 1"),
     "no frames": (lambda: widgets.explorer([], [], "ε"), "frames and values .* 0 and 0"),
     "start": (lambda: widgets.explorer(frames(2), ["1", "2"], "ε", start=2), "start"),

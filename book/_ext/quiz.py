@@ -90,16 +90,8 @@ def closing(tag):
     return lambda self, node: self.body.append(f"</{tag}>\n")
 
 
-def open_line(self, node):
-    self.body.append("\n\n\\noindent\\textbf{")
-
-
-def close_line(self, node):
-    self.body.append("}\n\n")
-
-
-def nothing(self, node):
-    """Print the children, and nothing around them."""
+def write(text):
+    return lambda self, node: self.body.append(text)
 
 
 def setup(app):
@@ -110,8 +102,13 @@ def setup(app):
         quiz_answer: (visit_answer, closing("details")),
         quiz_choice: (visit_choice, closing("summary")),
     }
-    for kind, functions in html.items():
-        line = issubclass(kind, nodes.TextElement)
-        printed = (open_line, close_line) if line else (nothing, nothing)
-        app.add_node(kind, html=functions, latex=printed)
+    # On paper the explanation stands below its answer.
+    latex = {
+        quiz_question: (write("\n\\begin{bookquestion}\n"), write("\\end{bookquestion}\n")),
+        quiz_title: (write("\\bookhead{}{"), write("}\n")),
+        quiz_answer: (write("\n\\begin{bookanswer}"), write("\n\\end{bookanswer}\n")),
+        quiz_choice: (write("\\emph{"), write("}\n\n")),
+    }
+    for kind, visitors in html.items():
+        app.add_node(kind, html=visitors, latex=latex[kind])
     return {"version": "1.0", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """The built files, read without a browser: links, sizes, notebooks and claims."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,7 @@ CLAIMS = {
 }
 VERDICTS = {"holds", "holds in part", "does not hold here"}
 MAX_PAGE_BYTES = 3_000_000
+MAX_EXPLORER_BYTES = 400_000
 
 
 class Links(HTMLParser):
@@ -113,6 +115,33 @@ def test_executed_notebooks_lie_beside_their_pages():
         assert f'href="{page.stem}.ipynb"' in page.read_text(encoding="utf-8"), (
             f"{page.stem}: no download button"
         )
+
+
+def test_ten_chapters_have_an_explorer_and_each_is_small():
+    """All frames of a page travel with it, as base64."""
+    state = "application/vnd.jupyter.widget-state+json"
+    sizes = {}
+    for path in (ROOT / "_build" / "executed").glob("*.ipynb"):
+        widgets = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("widgets", {})
+        if state in widgets:
+            sizes[path.stem] = len(json.dumps(widgets[state]))
+    assert len(sizes) >= 10
+    assert {name: size for name, size in sizes.items() if size >= MAX_EXPLORER_BYTES} == {}
+
+
+def test_every_entry_of_the_references_says_where_it_is_cited():
+    text = (HTML / "book" / "references.html").read_text(encoding="utf-8")
+    entries = re.findall(r'<div class="citation" id="(\w+)".*?</div>', text, flags=re.DOTALL)
+    lines = re.findall(r'<p class="cited-in">(.*?)</p>', text, flags=re.DOTALL)
+    assert len(entries) == len(lines) > 30
+    for line in lines:
+        pages = re.findall(r'href="(\w+)\.html#', line) or re.findall(r'href="\.\./(index|\w+)', line)
+        assert pages, line
+    cites = {  # the sources say the same
+        page.stem: "{cite" in page.read_text(encoding="utf-8") for page in (ROOT / "book").glob("*.md")
+    }
+    cited_from = set(re.findall(r'href="(\w+)\.html#', " ".join(lines)))
+    assert {page for page, cited in cites.items() if cited and f"book/{page}.html" in PAGES} == cited_from
 
 
 def test_claims_are_known_and_rest_on_numbers():

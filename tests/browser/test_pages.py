@@ -76,3 +76,20 @@ def test_start_page_leads_to_the_book(scheme, context, addresses):
     page.goto(addresses[scheme] + "index.html")
     page.wait_for_url("**/book/index.html")
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_the_menu_downloads_the_executed_notebook(scheme, context, addresses, tmp_path):
+    """By keyboard; from the disk a browser may open the file instead, so there the link's target is compared."""
+    page = context.new_page()
+    page.goto(addresses[scheme] + "book/worst_case.html", wait_until="load")
+    menu = page.locator(".dropdown-download-buttons > button")
+    menu.focus()
+    menu.press("Enter")
+    link = page.locator(".dropdown-download-buttons a[href='worst_case.ipynb']")
+    link.wait_for(state="visible")
+    assert link.evaluate("link => link.href") == addresses[scheme] + "book/worst_case.ipynb"
+    if scheme == "http":
+        answer = page.request.get(addresses[scheme] + "book/worst_case.ipynb")
+        assert answer.ok and answer.json()["cells"]
+    page.close()
