@@ -21,6 +21,7 @@ import torch
 
 from ir_helpers import (
     chest_recipes,
+    files,
     image_recipes,
     jobs,
     network_recipes,
@@ -158,7 +159,8 @@ def record_hashes(folder, outputs):
             raise store.DataError(f"{path} has no row for {name}; add one, with the sha256 {digest}")
         cells = lines[rows[0]].split("|")
         lines[rows[0]] = "|".join([*cells[:-2], f" `{digest}` ", cells[-1]])
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    files.write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _devices(device):
