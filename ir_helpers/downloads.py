@@ -128,11 +128,9 @@ def _resume(url, part, timeout, attempts, longest, largest):
             elif refusal.code < 500:  # asking again will not help
                 raise
             error = refusal
-        except _TooLong:
-            raise
         except (OSError, HTTPException) as broken:
             error = broken
-        if attempt == attempts - 1:
+        if attempt == attempts - 1 or isinstance(error, _TooLong):
             raise error
 
 
@@ -223,14 +221,22 @@ def fetch_mnist(*, url=MNIST_URL, folder=None):
     ----------
     LeCun, Cortes & Burges, The MNIST database of handwritten digits (CC BY-SA 3.0).
     """
-    folder = Path(pooch.os_cache("ir_helpers") if folder is None else folder)
-    if folder.parts[:1] == ("~",):  # nobody knows whose home it is
-        raise DataError(f"there is no home folder to keep MNIST in; {_OTHERWISE}")
+    folder = _cache() if folder is None else folder
     try:
         paths = {key: fetch(url + name, md5, folder) for key, (name, md5) in MNIST_FILES.items()}
     except DataError as error:
         raise DataError(f"{error}; {_OTHERWISE}") from error
     return {key: read_idx(gzip.decompress(path.read_bytes())) for key, path in paths.items()}
+
+
+def _cache():
+    try:
+        folder = Path(pooch.os_cache("ir_helpers"))
+    except RuntimeError:
+        folder = Path("~")  # as older versions of platformdirs answer
+    if folder.is_absolute():
+        return folder
+    raise DataError(f"there is no home folder to keep MNIST in; {_OTHERWISE}")
 
 
 def read_idx(content):
