@@ -216,6 +216,7 @@ def _run(chosen, device, aside):
     machine = jobs.Machine(devices, chosen.workers or len(devices), folder)
     for recipe in (RECIPES[name] for name in chosen.names):
         try:
+            _check_writable(out)  # now, and not after hours of training
             recipe.function(out, machine)
             if out == store.DATA:
                 record_hashes(out, recipe.outputs)
@@ -225,6 +226,16 @@ def _run(chosen, device, aside):
         for name in recipe.outputs if aside is None else ():
             print(f"{recipe.name}: {out / name} sha256 {store.sha256(out / name)}")
     return 0
+
+
+def _check_writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise store.DataError(
+            f"{folder} cannot be written to: {error}. Name another one, --out FOLDER"
+        ) from error
 
 
 if __name__ == "__main__":
