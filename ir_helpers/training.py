@@ -107,12 +107,21 @@ def fit(
     while run.epoch < epochs:
         try:
             run.train_one_epoch()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             raise torch.OutOfMemoryError(_out_of_memory(run.epoch, batch_size, checkpoint)) from error
         if checkpoint is not None:
             run.save(checkpoint)
     f.eval()
     return pd.DataFrame(run.history)
+
+
+def _is_out_of_memory(error):
+    # Where a CUDA graph is being recorded (``replay``), leaving the recording fails too, and that error comes last.
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error is not None
 
 
 def _out_of_memory(finished, batch_size, checkpoint):

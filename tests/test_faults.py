@@ -184,14 +184,19 @@ def test_an_error_of_the_writer_is_no_error_of_the_disk(tmp_path):
 class Greedy(nn.Module):
     """A network that runs out of memory when it is trained for the nth time."""
 
-    def __init__(self, A, when):
+    def __init__(self, A, when, recording=False):
         super().__init__()
         self.weight, self.A, self.when, self.count = nn.Parameter(torch.ones(())), A, when, 0
+        self.recording = recording
 
     def forward(self, y):
         self.count += self.training
         if self.training and self.count == self.when:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            try:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            finally:
+                if self.recording:  # as torch.cuda.graph does on leaving
+                    raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
         return self.weight * self.A.T(y)
 
 
@@ -210,6 +215,22 @@ def test_a_gpu_without_memory_keeps_the_checkpoint_and_says_what_to_lower(advers
     history = training.resume(path, resumed, A, images, adversary)
     training.fit(straight, A, images, adversary, epochs=3, batch_size=2)
     assert len(history) == 3 and torch.equal(resumed.weight, straight.weight)
+
+
+def test_a_recording_without_memory_is_seen_behind_its_own_error(tmp_path):
+    A = operators.gaussian(8, (1, 4, 4))
+    with pytest.raises(torch.OutOfMemoryError, match="pass a smaller batch_size"):
+        training.fit(Greedy(A, 1, recording=True), A, torch.rand(6, 1, 4, 4), epochs=1)
+
+
+def test_another_error_of_a_network_comes_as_it_is():
+    class Broken(Greedy):
+        def forward(self, y):
+            raise RuntimeError("sizes do not match")
+
+    A = operators.gaussian(8, (1, 4, 4))
+    with pytest.raises(RuntimeError, match="^sizes do not match$"):
+        training.fit(Broken(A, 0), A, torch.rand(6, 1, 4, 4), epochs=1)
 
 
 @pytest.mark.parametrize("checkpoint", [None, "run.safetensors"])
