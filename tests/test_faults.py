@@ -8,6 +8,7 @@ import time
 from concurrent.futures import Future
 
 import faulty
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -166,6 +167,16 @@ def test_weights_survive_a_full_disk(moment, tmp_path, monkeypatch):
         store.save_weights(path, {"w": torch.zeros(2)}, {})
     assert store.load_weights(path)[0]["w"].tolist() == [1, 1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+def test_a_table_survives_a_full_disk(tmp_path, monkeypatch):
+    path = files.write_table(tmp_path / "results" / "curve.csv", pd.DataFrame({"rho": [0.125, 2.0]}), "%.2g")
+    assert path.read_bytes() == b"rho\n0.12\n2\n"
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(DataError, match=r"could not write .*curve\.csv: .*No space"):
+        files.write_table(path, pd.DataFrame({"rho": [3.0]}), "%.2g")
+    assert path.read_bytes() == b"rho\n0.12\n2\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["curve.csv"]
 
 
 def test_an_error_of_the_writer_is_no_error_of_the_disk(tmp_path):
