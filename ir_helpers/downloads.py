@@ -90,9 +90,7 @@ def fetch(url, md5, folder, *, timeout=20.0, attempts=4, longest=1800.0, largest
             for last in [False, True] if begun_before else [True]:
                 try:
                     return Path(pooch.retrieve(url, f"md5:{md5}", name, folder, downloader=downloader))
-                except (
-                    ValueError
-                ):  # the wrong hash: what was there before may be of another file, so all of it again
+                except ValueError:  # the hash: the part may be of another file, so all of it again
                     if last:
                         raise
     except (OSError, HTTPException, ValueError) as error:

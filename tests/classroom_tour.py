@@ -14,9 +14,6 @@ def offline(event, arguments):
         raise OSError("there is no network in this room")
 
 
-sys.addaudithook(offline)
-
-
 def error_of(function):
     """Return the type and the text of what a call raises."""
     try:
@@ -81,4 +78,5 @@ def tour(mine):
 
 
 if __name__ == "__main__":
+    sys.addaudithook(offline)  # here only: doctest imports every file of the tests, and a hook stays
     print(json.dumps(tour(Path(sys.argv[1]))))
