@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ir_helpers"
 ORDER = [
     "checks",  # arguments
     "processes",
+    "files",
     "store",  # data/
     "arrays",
     "backends",  # operators
@@ -22,6 +23,7 @@ ORDER = [
     "tomography",
     "operators",
     "downloads",  # images and measurements
+    "larger",
     "noise",
     "phantoms",
     "augmentation",
