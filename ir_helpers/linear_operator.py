@@ -103,6 +103,22 @@ class LinearOperator:
         return f"LinearOperator({self.image_shape} -> {self.data_shape}, {self.backend}, {self.dtype}, {self.device})"
 
 
+def check_operator(A):
+    """Raise unless A is a LinearOperator."""
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+
+
+def check_data(A, y, name="y"):
+    """Raise unless y is a batch of data of the operator A, of its dtype and device."""
+    check_operator(A)
+    check_batch(name, y, A.data_shape)
+    if y.dtype != A.dtype or y.device != A.device:
+        raise TypeError(
+            f"{name} is {y.dtype} on {y.device}, the operator {A.dtype} on {A.device}: pass {name}.to(A.device, A.dtype)"
+        )
+
+
 class _Adjoint:
     """The adjoint of an operator; ``A.T.T is A``."""
 
