@@ -13,6 +13,7 @@ from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary, relative
 from ir_helpers.checks import check_attack_inputs, check_batch, not_negative, positive_int
 from ir_helpers.generator import Generator
+from ir_helpers.per_sample import check_gradient, normalised, powers_of_two
 
 __all__ = ["Adversary", "Common", "Generator", "Noise", "PerSample", "Stored", "relative"]
 
@@ -163,8 +164,10 @@ class Common(Adversary):
             error = (estimate - x).square().flatten(1).sum(1).mean()
             (gradient,) = torch.autograd.grad(error, direction)
         processes.average([gradient])
-        moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
-        self.direction.copy_(moved / moved.norm())
+        check_gradient(gradient)
+        gradient = gradient / powers_of_two(gradient)  # a norm of 0 is then that of a gradient of 0
+        moved = self.direction + self.step * gradient / gradient.norm().clamp_min(0.5)
+        self.direction.copy_(normalised(moved))
         self.evaluations += len(y)
         return radii * self.direction
 

@@ -176,7 +176,9 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     noise = [random_perturbation(y, radius, seed=seed + k) for k in range(directions)]
     draws = torch.stack([harm(each) for each in noise]).amax(0)
     company = harm((y + delta)[:1] - y)  # the first sample among copies of itself
-    at_y, at_delta = (slopes(reconstruct, y + part * delta, target, scale, [delta, *noise]) for part in (0, 1))
+    at_y, at_delta = (
+        slopes(reconstruct, y + part * delta, target, scale, [delta, *noise]) for part in (0, 1)
+    )
     steepest = torch.stack([at_y[1], at_delta[1]])
     exploding = (~torch.isfinite(steepest)).any(0).double().mean().item()
     try:

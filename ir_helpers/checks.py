@@ -29,7 +29,9 @@ def check_batch(name, values, shape=None):
             f"{name} must be a floating-point torch.Tensor, got {kind}: pass torch.as_tensor(..., dtype=torch.float32)"
         )
     if values.is_meta:
-        raise TypeError(f"{name} is on the device meta, which holds no numbers: pass a tensor of the cpu or a GPU")
+        raise TypeError(
+            f"{name} is on the device meta, which holds no numbers: pass a tensor of the cpu or a GPU"
+        )
     wanted = tuple(values.shape[1:]) if shape is None else tuple(shape)
     if values.ndim < 2 or tuple(values.shape[1:]) != wanted or values.numel() == 0:
         sizes = ", ".join(["B", *map(str, wanted)]) if shape is not None else "B, ..."
@@ -144,7 +146,11 @@ def radius_per_sample(radius, y):
     """Return the radius as a tensor of shape (B,)."""
     tensor = isinstance(radius, torch.Tensor) and not (radius.is_complex() or radius.is_meta)
     if not is_real(radius) and (not tensor or radius.dtype == torch.bool):
-        kind = f"{radius.dtype} on {radius.device}" if isinstance(radius, torch.Tensor) else type(radius).__name__
+        kind = (
+            f"{radius.dtype} on {radius.device}"
+            if isinstance(radius, torch.Tensor)
+            else type(radius).__name__
+        )
         raise TypeError(f"radius must be a real number or a real tensor of shape ({len(y)},), got {kind}")
     if isinstance(radius, torch.Tensor):
         values = radius.to(y.device, y.dtype)

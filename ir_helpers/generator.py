@@ -6,6 +6,7 @@ from torch.nn.functional import cosine_similarity
 from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary
 from ir_helpers.checks import positive, positive_int
+from ir_helpers.per_sample import normalised, spread
 
 __all__ = ["Generator"]
 
@@ -64,6 +65,8 @@ class Generator(Adversary):
         learning_rate=1e-3,
     ):
         super().__init__(radius)
+        if not isinstance(network, torch.nn.Module):
+            raise TypeError(f"network must be a networks.Perturber, got {type(network).__name__}")
         self.network = network
         self.penalty = None if penalty is None else positive("penalty", penalty)
         self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
@@ -136,8 +139,7 @@ class Generator(Adversary):
     def _bounded(self, delta, y):
         if self.penalty is not None:
             return delta
-        length = delta.flatten(1).norm(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * (self.radii(y) / length).reshape(-1, *[1] * (delta.ndim - 1))
+        return normalised(delta) * spread(self.radii(y), delta)
 
     def state(self):
         """Return what a checkpoint must keep, as a dict."""

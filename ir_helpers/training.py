@@ -5,7 +5,7 @@ from torch import nn
 
 from ir_helpers import checkpoints
 from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers.linear_operator import check_operator
 from ir_helpers.parseval import Parseval
 from ir_helpers.store import DataError
 from ir_helpers.training_run import Diverged, Run
@@ -112,8 +112,7 @@ def fit(
 def _check(f, A, images, adversary, parseval, measure, augment, mixed_precision):
     if not isinstance(f, nn.Module) or not any(p.requires_grad for p in f.parameters()):
         raise TypeError("f must be a torch.nn.Module with parameters to train; f.requires_grad_() frees them")
-    if not isinstance(A, LinearOperator):
-        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+    check_operator(A)
     check_batch("images", images, A.image_shape)
     if images.dtype != A.dtype:
         raise TypeError(f"images has dtype {images.dtype}, A {A.dtype}: pass images.to({A.dtype})")
