@@ -48,6 +48,7 @@ def not_negative(name, value):
     """Return ``value`` as a float if it is a finite number ≥ 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    value = float(value) if not isinstance(value, int) or abs(value) < 2**1000 else np.inf
     if not (np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {value!r}")
     return float(value)

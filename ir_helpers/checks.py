@@ -1,7 +1,6 @@
 """Checks of arguments, shared by all modules: each error names the argument, what came, and what to pass."""
 
 import math
-import numbers
 
 import numpy as np
 import torch
@@ -75,6 +74,10 @@ def positive_int(name, value):
     """Return ``value`` as an int if it is a positive whole number, else raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    if value >= 2**31:
+        raise ValueError(
+            f"{name} must be a positive whole number below 2**31, got {float(min(value, 10**300)):.1e}"
+        )
     return int(value)
 
 
@@ -86,8 +89,10 @@ def finite(name, value):
 
 
 def is_real(value):
-    """Return whether ``value`` is one real number of Python or NumPy; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Return whether ``value`` is one real number of Python or NumPy that a float holds; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not isinstance(value, int) or abs(value) < 2**1000
 
 
 def check_callable(name, value):

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from ir_helpers.checks import check_batch, check_callable
 from ir_helpers.linear_operator import check_operator
+from ir_helpers.per_sample import in_range, powers_of_two
 
 __all__ = ["Basis", "Response", "energy", "response"]
 
@@ -65,7 +66,9 @@ def energy(basis, delta):
         (B, \\*A.data_shape).
     """
     _check("delta", delta, basis)
-    return (delta.flatten(1) @ basis.left).square()
+    unit = powers_of_two(delta)
+    squares = ((delta / unit).flatten(1) @ basis.left).square()
+    return in_range("energy of delta", squares * unit.reshape(-1, 1).double() ** 2, delta.dtype)
 
 
 def response(reconstruct, basis, y):

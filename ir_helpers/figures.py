@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ir_helpers.checks import finite, positive, positive_int
+
 # Colours of Okabe and Ito, told apart with any common colour vision; line styles differ too, for print in grey.
 # A method keeps its colour and line in the whole book.
 METHODS = {
@@ -80,7 +82,10 @@ def panels(rows=1, columns=1, *, height=2.9, width=_WIDTH, sharex=False, sharey=
     ratios : sequence of float, optional
         Relative widths of the columns.
     """
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    rows, columns = positive_int("rows", rows), positive_int("columns", columns)
+    figure = Figure(
+        figsize=(positive("width", width), positive("height", height) * rows), layout="constrained"
+    )
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, width_ratios=ratios)
     return figure, axes
 
@@ -181,6 +186,7 @@ def curves(tables, *, x="relative_radius", y="rho", band=None, xlabel="", ylabel
 
 def hounsfield_window(centre, width):
     """Return the (black, white) values of a CT image x in [0, 1] for a window in Hounsfield units: x = (HU + 1024) / 2048."""
+    centre, width = finite("centre", centre), positive("width", width)
     return tuple((centre + sign * width / 2 + 1024) / 2048 for sign in (-1, 1))
 
 

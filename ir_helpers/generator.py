@@ -5,7 +5,7 @@ from torch.nn.functional import cosine_similarity
 
 from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary
-from ir_helpers.checks import positive, positive_int
+from ir_helpers.checks import check_batch, positive, positive_int
 from ir_helpers.per_sample import normalised, spread
 
 __all__ = ["Generator"]
@@ -91,6 +91,7 @@ class Generator(Adversary):
 
     def propose(self, f, y, x=None):
         """Return δ = G(y), on the sphere where there is no penalty; differentiable in the weights of G."""
+        check_batch("y", y)
         with torch.no_grad():
             estimate = f(y)
         return self._bounded(self.network(y, estimate, x), y)

@@ -124,4 +124,8 @@ def low_dose(A, x, photons, generator, *, field_of_view_mm=350.0):
             )
         counts = torch.poisson(rate, generator=generator).clamp(min=0.5)
         noisy = (-torch.log(counts / photons) / length - offset * ones) / slope
+        if not torch.isfinite(noisy).all():
+            raise ValueError(
+                f"photons {photons!r} and field_of_view_mm {field_of_view_mm!r} give data beyond any number"
+            )
     return noisy.to(x.dtype)

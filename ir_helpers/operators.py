@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ir_helpers import tomography
+from ir_helpers.arrays import real_array
 from ir_helpers.backends import DenseBackend, SparseBackend
-from ir_helpers.checks import check_seed, finite, positive, positive_int, shape_of
+from ir_helpers.checks import check_seed, finite, positive_int, shape_of
 from ir_helpers.linear_operator import LinearOperator, adjoint_gap, operator_norm
 
 __all__ = [
@@ -128,10 +129,10 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
         ASTRA's own GPU pair is not matched. The adjoint is exact in each case.
         "auto" takes the matrix where both copies fit 2 GiB.
     angle_offset : float
-        Turns every view by this angle, in radians.
+        Turns every view by this angle, in radians, at most a full turn.
     axis_shift : float
-        Moves the detector against the centre of rotation, in detector bins (pixels); where positive, data move to
-        lower bins.
+        Moves the detector against the centre of rotation, in detector bins (pixels), at most by all of them; where
+        positive, data move to lower bins.
 
     References
     ----------
@@ -144,6 +145,12 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
         finite("angle_offset", angle_offset),
         finite("axis_shift", axis_shift),
     )
+    # ASTRA does not return from numbers that are far too large.
+    for name, limit in (("angle_offset", 2 * math.pi), ("axis_shift", geometry.num_detectors)):
+        if abs(getattr(geometry, name)) > limit:
+            raise ValueError(
+                f"{name} must be from {-limit:.4g} to {limit:.4g}, got {getattr(geometry, name)!r}"
+            )
     if backend not in ("auto", "matrix", "astra"):
         raise ValueError(f'backend must be "auto", "matrix" or "astra", got {backend!r}')
     if backend == "auto":
@@ -219,10 +226,11 @@ def with_spectrum(singular_values, image_shape, seed=0):
     [0.5, 1.0, 2.0]
     """
     shape = shape_of("image_shape", image_shape)
-    n, given = math.prod(shape), np.shape(singular_values)
-    if len(given) != 1 or not 1 <= given[0] <= n:
-        raise ValueError(f"singular_values must be 1 to {n} numbers for {shape}, got shape {given}")
-    values = np.array([positive("singular_values", value) for value in singular_values])
+    n, values = math.prod(shape), real_array("singular_values", singular_values, 1)
+    if len(values) > n:
+        raise ValueError(f"singular_values must be 1 to {n} numbers for {shape}, got shape {values.shape}")
+    if not (values > 0).all():
+        raise ValueError(f"singular_values must be positive, got a minimum of {values.min()}")
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
     V, U = (_orthonormal(rng.standard_normal((size, len(values)))) for size in (n, len(values)))
     return from_matrix(((U * values) @ V.T).astype(np.float32), shape)

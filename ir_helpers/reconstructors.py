@@ -58,6 +58,7 @@ class Reconstructor(_OverOperator):
 
     def forward(self, y):
         """Return x̂, shape (B, \\*image_shape), for data (B, \\*data_shape)."""
+        _check_device(self.operator, y)
         with torch.autocast(y.device.type, enabled=False):  # the operator keeps its precision
             start = _STARTS[self.start](self.operator, y)
         image = self.network(start).to(start.dtype)
@@ -119,12 +120,21 @@ class Perturber(_OverOperator):
         if self.sees_error and x is None:
             raise ValueError("x must be given: this network sees the error f(y) - x")
         A, B = self.operator, _STARTS[self.start]
+        _check_device(A, y)
         with torch.autocast(y.device.type, enabled=False):
             seen = [B(A, y), estimate, B(A, A(estimate) - y)]
             seen += [estimate - x] if self.sees_error else []
         image = self.network(torch.cat(seen, 1))
         with torch.autocast(y.device.type, enabled=False):
             return A(image.to(y.dtype))
+
+
+def _check_device(A, y):
+    # The rest is checked by the operator; autocast must know the device before.
+    if not isinstance(y, torch.Tensor):
+        raise TypeError(f"y must be a floating-point torch.Tensor, got {type(y).__name__}")
+    if y.device != A.device:
+        raise TypeError(f"y is on the device {y.device}, A on {A.device}: pass y.to(A.device)")
 
 
 def _check_type(A, network):

@@ -14,6 +14,7 @@ from ir_helpers.checks import (
     check_callable,
     check_images,
     check_seed,
+    is_real,
     positive,
     positive_int,
 )
@@ -38,7 +39,7 @@ def psnr(estimate, x, *, data_range=1.0):
     check_images(estimate, x)
     positive("data_range", data_range)
     squares, unit = _squares(estimate, x)
-    return (10 * torch.log10((data_range / unit) ** 2 / squares.mean(1))).to(x.dtype)
+    return (20 * (math.log10(data_range) - torch.log10(unit)) - 10 * torch.log10(squares.mean(1))).to(x.dtype)
 
 
 def _squares(estimate, x):
@@ -63,14 +64,23 @@ def ssim(estimate, x, *, data_range=1.0):
         raise ValueError(
             f"x must have shape (B, C, H, W) with at least 11 × 11 pixels, the window, got {tuple(x.shape)}"
         )
-    fraction, exponent = math.frexp(data_range)  # a power of two as the unit: squares stay in range
-    pairs = zip(*((t.detach().cpu() * 2.0**-exponent).numpy() for t in (estimate, x)), strict=True)
-    values = [
-        structural_similarity(
-            a, b, data_range=fraction, channel_axis=0, gaussian_weights=True, use_sample_covariance=False
-        )
-        for a, b in pairs
-    ]
+    precise = torch.promote_types(x.dtype, torch.float32)
+    exponent = max(math.frexp(data_range)[1], -1000)  # a power of two as the unit: squares stay in range
+    pairs = zip(
+        *((t.detach().cpu().to(precise) * 2.0**-exponent).numpy() for t in (estimate, x)), strict=True
+    )
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        values = [
+            structural_similarity(
+                a,
+                b,
+                data_range=data_range * 2.0**-exponent,
+                channel_axis=0,
+                gaussian_weights=True,
+                use_sample_covariance=False,
+            )
+            for a, b in pairs
+        ]
     if not np.isfinite(values).all():
         raise ValueError(
             f"data_range is {data_range!r}, far below the values of estimate and x: pass their range"
@@ -134,7 +144,8 @@ def curve(
     check_batch("x", x, A.image_shape)
     y = A(x) if y is None else y
     radii, scale = sorted(_checked_radii(radii)), _checked_scale(relative_to, x)
-    positive_int("steps", steps), positive_int("restarts", restarts), positive_int("batch_size", batch_size)
+    positive_int("steps", steps), positive_int("restarts", restarts)
+    batch_size = positive_int("batch_size", batch_size)
     check_seed(seed)
     check_attack_inputs(y, x, 0.0)
     blocks = [
@@ -182,12 +193,16 @@ def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
 
 def _checked_radii(radii):
     try:
-        values = [float(r) for r in radii]
-    except (TypeError, ValueError):
+        values = [r.item() if isinstance(r, torch.Tensor) else r for r in radii]
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # no sequence, or tensors of more than one number, or of none
         values = []
-    if not values or not all(np.isfinite(v) and v >= 0 for v in values):
+    if not values or not all(is_real(v) and 0 <= v < math.inf for v in values):
         raise ValueError(f"radii must be a sequence of finite numbers, none negative, got {radii!r}")
-    return values
+    return [float(v) for v in values]
 
 
 def _checked_scale(relative_to, x):

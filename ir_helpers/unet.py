@@ -91,7 +91,11 @@ class UNet(nn.Module):
             )
         multiple = self.settings["fold"] * 2 ** (self.settings["levels"] - 1)
         channels = self.settings["in_channels"]
-        if image.ndim != 4 or image.shape[1] != channels or any(size % multiple for size in image.shape[2:]):
+        if (
+            image.ndim != 4
+            or image.shape[1] != channels
+            or any(size % multiple or not size for size in image.shape[2:])
+        ):
             raise ValueError(
                 f"image must have shape (B, {channels}, H, W) with H and W divisible by {multiple}, "
                 f"got {tuple(image.shape)}"
