@@ -1,6 +1,7 @@
 """Checks of arguments, shared by all modules: each error names the argument, what came, and what to pass."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,6 +60,12 @@ def check_like(name, values, y):
         raise TypeError(
             f"{name} is {values.dtype} on {values.device}, y {y.dtype} on {y.device}: pass {name}.to(y)"
         )
+
+
+def check_path(name, value):
+    """Raise unless ``value`` is the path of a file."""
+    if not isinstance(value, (str, Path)):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, got {type(value).__name__}")
 
 
 def check_seed(value):

@@ -120,6 +120,9 @@ def images(
     colorbar : str, optional
         Draws a colour bar with this label.
     """
+    if not len(rows) or not any(len(row) for row in rows):
+        raise ValueError(f"rows must hold at least one image, got {rows!r}")
+    window = tuple(finite("window", value) for value in window)
     pixels = [[None if image is None else _pixels(image) for image in row] for row in rows]
     count = max(len(row) for row in rows)
     size = size or min(1.9, _WIDTH / count)
@@ -163,10 +166,14 @@ def curves(tables, *, x="relative_radius", y="rho", band=None, xlabel="", ylabel
     logx, logy : bool
         Logarithmic axes.
     """
+    if not tables:
+        raise ValueError(f"tables must hold at least one table by the name of its method, got {tables!r}")
     figure, axis = panels(height=3.3)
     for name, table in tables.items():
         if name not in METHODS:
             raise ValueError(f"tables has the method {name!r}; known are {sorted(METHODS)}")
+        if missing := [column for column in (x, y, band) if column is not None and column not in table]:
+            raise ValueError(f"tables[{name!r}] has no columns {missing}: it has {list(table)}")
         axis.plot(table[x], table[y], label=name, **METHODS[name])
         if band is not None:
             axis.fill_between(
@@ -192,6 +199,8 @@ def hounsfield_window(centre, width):
 
 def png(figure, *, dpi=100, colours=None):
     """Return a figure as PNG bytes; ``colours`` reduces them to a palette, several times smaller for line art and greys."""
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure must be a matplotlib.figure.Figure, got {type(figure).__name__}")
     data = _rendered(figure, "png", dpi=dpi)
     if colours is None:
         return data

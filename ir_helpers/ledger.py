@@ -54,6 +54,10 @@ def note(values=None, /, **numbers):
     from myst_nb import glue  # only pages need it: the package works without the book's tools
 
     for name, value in ((values or {}) | numbers).items():
+        if not isinstance(value, str) and np.size(value) != 1:
+            raise TypeError(
+                f"numbers must be single ones, {name} is of {np.size(value)}: {type(value).__name__}"
+            )
         glue(name, value if isinstance(value, (int, str)) else float(value), display=False)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from torch import nn
 
 from ir_helpers import checkpoints
-from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
+from ir_helpers.checks import check_batch, check_path, check_seed, not_negative, positive, positive_int
 from ir_helpers.linear_operator import check_operator
 from ir_helpers.parseval import Parseval
 from ir_helpers.store import DataError
@@ -98,6 +98,8 @@ def fit(
         "mixed_precision": mixed_precision,
         "seed": check_seed(seed),
     }
+    if checkpoint is not None:
+        check_path("checkpoint", checkpoint)
     run = Run(f, A, images, adversary, measure, augment, settings)
     if checkpoint is not None:
         run.take_over(checkpoint)
@@ -137,6 +139,7 @@ def resume(checkpoint, f, A, images, adversary=None, *, measure=None, augment=No
     DataError
         If there is no checkpoint, or it is of another network or adversary.
     """
+    check_path("checkpoint", checkpoint)
     state = checkpoints.load(checkpoint)
     if state is None:
         raise DataError(f"there is no checkpoint at {checkpoint}: start the run with training.fit")

@@ -94,7 +94,8 @@ class UNet(nn.Module):
         if (
             image.ndim != 4
             or image.shape[1] != channels
-            or any(size % multiple or not size for size in image.shape[2:])
+            or image.numel() == 0
+            or any(size % multiple for size in image.shape[2:])
         ):
             raise ValueError(
                 f"image must have shape (B, {channels}, H, W) with H and W divisible by {multiple}, "

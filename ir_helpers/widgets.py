@@ -3,6 +3,7 @@
 import html
 
 import ipywidgets
+from matplotlib.figure import Figure
 
 from ir_helpers import figures
 
@@ -71,6 +72,8 @@ def _stack(children, start):
 
 
 def _image(figure, dpi):
+    if not isinstance(figure, Figure):
+        raise TypeError(f"frames must be Matplotlib figures, got {type(figure).__name__}")
     # 48 colours are enough for greys and a few lines, and keep a page of frames small.
     picture = figures.png(figure, dpi=dpi, colours=48)
     return ipywidgets.Image(value=picture, format="png", layout=ipywidgets.Layout(max_width="100%"))
