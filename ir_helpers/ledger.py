@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def note(values=None, /, **numbers):
     from myst_nb import glue  # only pages need it: the package works without the book's tools
 
     for name, value in ((values or {}) | numbers).items():
-        if not isinstance(value, str) and np.size(value) != 1:
+        if not isinstance(value, str) and math.prod(np.shape(value)) != 1:
             raise TypeError(
-                f"numbers must be single ones, {name} is of {np.size(value)}: {type(value).__name__}"
+                f"numbers must be single ones, {name} has the shape {np.shape(value)}: {type(value).__name__}"
             )
         glue(name, value if isinstance(value, (int, str)) else float(value), display=False)
 
