@@ -175,7 +175,7 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     clean, error, again = harm(torch.zeros_like(y)), harm(delta), harm(delta)
     noise = [random_perturbation(y, radius, seed=seed + k) for k in range(directions)]
     draws = torch.stack([harm(each) for each in noise]).amax(0)
-    company = harm((y + delta)[:1] - y)  # the first sample among copies of itself
+    company = harm(torch.cat([delta[:1], -0.5 * y[1:]]))  # the first sample among others than before
     at_y, at_delta = (
         slopes(reconstruct, y + part * delta, target, scale, [delta, *noise]) for part in (0, 1)
     )

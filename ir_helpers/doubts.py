@@ -27,9 +27,7 @@ class AttackCheck(NamedTuple):
     repeat_gap: float  # relative difference between two evaluations at the same point
     exploding: float  # share of samples with a NaN or infinite gradient, at y or y + δ; 1 if the further search met one
     hidden_slope: float  # as slope_mismatch, along random directions
-    batch_gap: (
-        float  # relative change of the first sample's error when copies of it replace the rest of its batch
-    )
+    batch_gap: float  # relative change of the first sample's error when the rest of its batch is halved
     doubts: tuple  # one sentence for each test that failed; empty where nothing speaks against the attack
 
 

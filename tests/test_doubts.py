@@ -152,7 +152,7 @@ def test_flags_a_gradient_that_explodes(name):
 def test_flags_a_gradient_that_explodes_elsewhere():
     # Fine at y and y + δ: only the further search meets it.
     def f(y):
-        beyond = ((y - Y).norm(dim=1, keepdim=True) - 0.5).abs() < 0.4
+        beyond = (y - Y).norm(dim=1, keepdim=True) > 0.5
         return Flawed.apply(y, lambda g: torch.where(beyond, g * math.nan, g))
 
     result = found_doubts(f, Y, X, attacks.random_perturbation(Y, 0.02), radius=1.0)
@@ -164,7 +164,6 @@ HIDING = [
     "detached",
     "rounded",
     "quantised input",
-    "random",
     "false gradient",
     "a tenth detached",
     "half detached",
@@ -270,7 +269,7 @@ def measured(f, dtype=torch.float32, radius=1.0):
 
 SOUND |= {
     "fbp": lambda: scan(classical.fbp, 0.05),
-    "total variation": lambda: scan(classical.total_variation, 0.05, weight=1e-3, iterations=25),
+    "total variation": lambda: scan(classical.total_variation, 0.05, weight=1e-3, iterations=10),
     "pseudo-inverse": lambda: measured(classical.pseudo_inverse),
     "pseudo-inverse, small radius": lambda: measured(classical.pseudo_inverse, radius=1e-2),
     "smooth inverse": lambda: measured(classical.smooth_inverse),
