@@ -147,6 +147,7 @@ def test_flags_a_gradient_that_explodes(name):
     result = found_doubts(f, Y, X, attacks.exact_worst_case(M, Y, X, 1.0))
     assert result.exploding == (1 / 8 if name == "one sample" else 1)
     assert any("gradient is NaN or infinite" in doubt for doubt in result.doubts)
+    assert math.isfinite(result.slope_mismatch) and math.isfinite(result.hidden_slope)
 
 
 def test_flags_a_gradient_that_explodes_elsewhere():
