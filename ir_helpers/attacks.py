@@ -227,4 +227,4 @@ def project(delta, radius):
     """
     check_batch("delta", delta)
     radius, length = spread(radius_per_sample(radius, delta), delta), norms(delta)
-    return delta * torch.where(length > radius, radius / length, 1)
+    return delta * torch.where(length > radius, radius / length, torch.ones_like(length))

@@ -6,7 +6,7 @@ from torch.nn.functional import cosine_similarity
 from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary
 from ir_helpers.checks import check_batch, positive, positive_int
-from ir_helpers.per_sample import normalised, spread
+from ir_helpers.per_sample import powers_of_two, spread
 
 __all__ = ["Generator"]
 
@@ -140,7 +140,9 @@ class Generator(Adversary):
     def _bounded(self, delta, y):
         if self.penalty is not None:
             return delta
-        return normalised(delta) * spread(self.radii(y), delta)
+        scaled = delta / powers_of_two(delta)
+        length = scaled.flatten(1).norm(dim=1).clamp_min(0.5)  # at least 1, where δ is not zero
+        return scaled * spread(self.radii(y) / length, delta)
 
     def state(self):
         """Return what a checkpoint must keep, as a dict."""

@@ -29,7 +29,11 @@ def powers_of_two(batch):
     """Return the power of two at or below the largest magnitude of each sample, 1 where all are 0; (B, 1, ...)."""
     peak = batch.detach().abs().flatten(1).amax(1)
     wide = peak.to(torch.promote_types(peak.dtype, torch.float32))  # half precision has no frexp
-    powers = torch.where((wide > 0) & torch.isfinite(wide), wide / (2 * torch.frexp(wide).mantissa), 1.0)
+    fine, ones = (
+        (wide > 0) & torch.isfinite(wide),
+        torch.ones_like(wide),
+    )  # ones: a CUDA graph copies no number
+    powers = torch.where(fine, wide / (2 * torch.frexp(wide).mantissa), ones)
     return spread(powers.to(batch.dtype), batch)
 
 
@@ -43,7 +47,7 @@ def normalised(batch):
     """Return each sample divided by its norm; zero stays zero."""
     scaled = batch / powers_of_two(batch)
     length = spread(scaled.flatten(1).norm(dim=1), batch)
-    return scaled / torch.where(length > 0, length, 1)
+    return scaled / torch.where(length > 0, length, torch.ones_like(length))
 
 
 def errors(reconstruct, y, target, scale=None):
