@@ -29,10 +29,8 @@ def powers_of_two(batch):
     """Return the power of two at or below the largest magnitude of each sample, 1 where all are 0; (B, 1, ...)."""
     peak = batch.detach().abs().flatten(1).amax(1)
     wide = peak.to(torch.promote_types(peak.dtype, torch.float32))  # half precision has no frexp
-    fine, ones = (
-        (wide > 0) & torch.isfinite(wide),
-        torch.ones_like(wide),
-    )  # ones: a CUDA graph copies no number
+    fine = (wide > 0) & torch.isfinite(wide)
+    ones = torch.ones_like(wide)  # not the number 1: while a CUDA graph is recorded none can be copied
     powers = torch.where(fine, wide / (2 * torch.frexp(wide).mantissa), ones)
     return spread(powers.to(batch.dtype), batch)
 
@@ -83,8 +81,8 @@ def check_gradient(slope):
 
 
 def in_range(name, exact, dtype):
-    """Return float64 values in ``dtype``, unless there they would be infinite, or zero without being zero."""
+    """Return float64 values in ``dtype``, unless there they would be infinite, or too small to have all their digits."""
     values = exact.to(dtype)
-    if not holds(torch.isfinite(values) & ((values != 0) | (exact == 0))):
+    if not holds(torch.isfinite(values) & ((values.abs() >= torch.finfo(dtype).tiny) | (exact == 0))):
         raise ValueError(f"{name} leaves the range of {dtype}: pass float64, or images of another scale")
     return values
