@@ -67,8 +67,8 @@ def energy(basis, delta):
     """
     _check("delta", delta, basis)
     unit = powers_of_two(delta)
-    squares = ((delta / unit).flatten(1) @ basis.left).square()
-    return in_range("energy of delta", squares * unit.reshape(-1, 1).double() ** 2, delta.dtype)
+    squares, area = ((delta / unit).flatten(1) @ basis.left).square(), unit.reshape(-1, 1).double() ** 2
+    return in_range("energy of delta", squares * area, delta.dtype, area)
 
 
 def response(reconstruct, basis, y):

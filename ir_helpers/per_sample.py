@@ -80,9 +80,13 @@ def check_gradient(slope):
         )
 
 
-def in_range(name, exact, dtype):
-    """Return float64 values in ``dtype``, unless there they would be infinite, or too small to have all their digits."""
-    values = exact.to(dtype)
-    if not holds(torch.isfinite(values) & ((values.abs() >= torch.finfo(dtype).tiny) | (exact == 0))):
+def in_range(name, exact, dtype, size):
+    """Return squares, given in float64, in ``dtype``, unless that cannot hold them.
+
+    Too small are numbers that would lose digits there, but for those that are rounding errors next to ``size``.
+    """
+    values, limits = exact.to(dtype), torch.finfo(dtype)
+    lost = (values.abs() < limits.tiny) & (exact.abs() > limits.eps**2 * size)
+    if not holds(torch.isfinite(values) & ~lost):
         raise ValueError(f"{name} leaves the range of {dtype}: pass float64, or images of another scale")
     return values

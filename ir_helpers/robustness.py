@@ -28,7 +28,8 @@ def squared_error(estimate, x):
     """Return ‖x̂ − x‖₂² for each image, shape (B,)."""
     check_images(estimate, x)
     squares, unit = _squares(estimate, x)
-    return in_range("the squared error of estimate and x", squares.sum(1) * unit**2, x.dtype)
+    area = powers_of_two(torch.maximum(estimate.abs(), x.abs())).flatten().double() ** 2
+    return in_range("the squared error of estimate and x", squares.sum(1) * unit**2, x.dtype, area)
 
 
 def psnr(estimate, x, *, data_range=1.0):
