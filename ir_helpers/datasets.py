@@ -197,6 +197,8 @@ def ct_patients(split):
 
 def to_hounsfield(x):
     """Return the Hounsfield units h = 2048 x - 1024 of a normalised CT image, see `ct_slices`."""
+    if not isinstance(x, (int, float, np.number, np.ndarray, torch.Tensor)):
+        raise TypeError(f"x must be a number, an array or a tensor, got {type(x).__name__}")
     return (HU_MAX - HU_MIN) * x + HU_MIN
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from ir_helpers import checkpoints
-from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
+from ir_helpers.checks import check_batch, check_path, check_seed, not_negative, positive, positive_int
 from ir_helpers.files import DataError
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers.linear_operator import check_operator
 from ir_helpers.parseval import Parseval
 from ir_helpers.training_run import Diverged, Run
 
@@ -101,6 +101,8 @@ def fit(
         "mixed_precision": mixed_precision,
         "seed": check_seed(seed),
     }
+    if checkpoint is not None:
+        check_path("checkpoint", checkpoint)
     run = Run(f, A, images, adversary, measure, augment, settings)
     if checkpoint is not None:
         run.take_over(checkpoint)
@@ -138,8 +140,7 @@ def _out_of_memory(finished, batch_size, checkpoint):
 def _check(f, A, images, adversary, parseval, measure, augment, mixed_precision):
     if not isinstance(f, nn.Module) or not any(p.requires_grad for p in f.parameters()):
         raise TypeError("f must be a torch.nn.Module with parameters to train; f.requires_grad_() frees them")
-    if not isinstance(A, LinearOperator):
-        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+    check_operator(A)
     check_batch("images", images, A.image_shape)
     if images.dtype != A.dtype:
         raise TypeError(f"images has dtype {images.dtype}, A {A.dtype}: pass images.to({A.dtype})")
@@ -164,6 +165,7 @@ def resume(checkpoint, f, A, images, adversary=None, *, measure=None, augment=No
     DataError
         If there is no checkpoint, or it is of another network or adversary.
     """
+    check_path("checkpoint", checkpoint)
     state = checkpoints.load(checkpoint)
     if state is None:
         raise DataError(f"there is no checkpoint at {checkpoint}: start the run with training.fit")

@@ -6,8 +6,10 @@ In a running notebook ``live`` computes them instead, for values of your own.
 import html
 
 import ipywidgets
+from matplotlib.figure import Figure
 
 from ir_helpers import figures
+from ir_helpers.checks import check_callable
 
 
 def explorer(frames, values, label, *, start=0, hint="", dpi=90):
@@ -81,9 +83,12 @@ def live(frame, values, labels, *, start=None, hint="", dpi=90):
 
     Raises
     ------
+    TypeError
+        If ``frame`` cannot be called.
     ValueError
         If the numbers of sliders differ, or a slider has no values.
     """
+    check_callable("frame", frame)
     start = [0] * len(values) if start is None else list(start)
     if not len(values) == len(labels) == len(start) or not len(values):
         raise ValueError(
@@ -122,6 +127,8 @@ def _stack(children, start):
 
 
 def _image(figure, dpi):
+    if not isinstance(figure, Figure):
+        raise TypeError(f"frames must be Matplotlib figures, got {type(figure).__name__}")
     # 48 colours are enough for greys and a few lines, and keep a page of frames small.
     picture = figures.png(figure, dpi=dpi, colours=48)
     return ipywidgets.Image(value=picture, format="png", layout=ipywidgets.Layout(max_width="100%"))

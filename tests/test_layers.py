@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ir_helpers"
 # A module imports only from modules above it. A new one takes its place here: as far up as what it needs allows.
 ORDER = [
     "checks",  # arguments
+    "per_sample",
     "processes",
     "files",
     "store",  # data/
