@@ -9,7 +9,6 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from ir_helpers import figures
-from ir_helpers.checks import check_callable
 
 
 def explorer(frames, values, label, *, start=0, hint="", dpi=90):
@@ -88,7 +87,6 @@ def live(frame, values, labels, *, start=None, hint="", dpi=90):
     ValueError
         If the numbers of sliders differ, or a slider has no values.
     """
-    check_callable("frame", frame)
     start = [0] * len(values) if start is None else list(start)
     if not len(values) == len(labels) == len(start) or not len(values):
         raise ValueError(
@@ -96,6 +94,8 @@ def live(frame, values, labels, *, start=None, hint="", dpi=90):
         )
     if not all(len(offered) for offered in values):
         raise ValueError("values must hold at least one value for each slider, got an empty sequence")
+    if not callable(frame):
+        raise TypeError(f"frame must be a function that returns a Figure, got {type(frame).__name__}")
     sliders = [
         _slider([str(value) for value in offered], label, index)
         for offered, label, index in zip(values, labels, start, strict=True)
