@@ -7,17 +7,37 @@ import numpy as np
 import torch
 
 from ir_helpers import datasets
+from ir_helpers.checks import check_batch, positive_int
 from ir_helpers.experiments import Experiment
 from ir_helpers.splits import few_each, members
 
 __all__ = ["EXPERIMENT", "PHOTONS", "WIDE", "circle", "low_dose", "patients", "slices"]
 
 PHOTONS = 1e5  # of each ray
+_PARTS = ("train", "validation", "train+validation", "test")
 _SLICES = 4  # of each patient, where networks are judged: some have a hundred, others one
 
 
 def slices(part):
-    """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned."""
+    """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned.
+
+    Parameters
+    ----------
+    part : str
+        "train", "validation", "train+validation" or "test". In those for judging, at most four slices of a patient.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 1, 256, 256), values as ``datasets.ct_slices`` gives them.
+
+    Raises
+    ------
+    DataError
+        If the larger set is not in the folder IR_DATA_DIR.
+    """
+    if part not in _PARTS:
+        raise ValueError(f"part must be one of {', '.join(_PARTS)}, got {part!r}")
     if part == "test":
         return datasets.ct_slices("test", full=True)[_judged()]
     images, patients = datasets.ct_slices("train", full=True), datasets.ct_patients("train")
@@ -43,12 +63,19 @@ def circle(size, device=None):
 
     The rays of every view cover the circle; a patient fits into it, the corners of the square stay empty.
     """
+    positive_int("size", size)
     place = torch.arange(size, device=device) - (size - 1) / 2
     return place[:, None].square() + place.square() <= (size / 2) ** 2
 
 
 def low_dose(A, images, generator, photons=PHOTONS):
-    """Measure images with few photons, counted on the device of the images, with a seed from a generator of the CPU."""
+    """Measure images with few photons, counted on the device of the images, with a seed from a generator of the CPU.
+
+    Arguments as in ``datasets.low_dose``, with the experiment's dose.
+    """
+    check_batch("images", images)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     seed = int(torch.randint(2**62, (), generator=generator))
     return datasets.low_dose(A, images, photons, torch.Generator(images.device).manual_seed(seed))
 
