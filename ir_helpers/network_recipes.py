@@ -144,7 +144,8 @@ def _tune(job, folder, device):
         job["method"], job["settings"], images=images, device=device, epochs=epochs
     )
     x = experiment.images("validation").to(device)
-    table = _curve(experiment, f, x, (0.0, experiment.radius), **TUNING_SEARCH)
+    search = TUNING_SEARCH | {"restarts": experiment.tuning_restarts}
+    table = _curve(experiment, f, x, (0.0, experiment.radius), **search)
     return {
         "method": job["method"],
         "settings": json.dumps(job["settings"]),
