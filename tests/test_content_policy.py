@@ -75,7 +75,7 @@ def test_a_changed_script_changes_the_policy(policy, html):
         "<body onload>",
     ],
 )
-def test_code_in_attributes_is_refused_and_its_page_named(policy, code):
+def test_code_in_attributes_stops_the_build_and_its_page_is_named(policy, code):
     with pytest.raises(ValueError, match=r"bad\.html has code in attributes"):
         policy.policy({"good.html": "<p>", "bad.html": code})
 
