@@ -11,7 +11,7 @@ import count_tests
 
 IDS = [
     "tests/test_faults.py::test_a_run_that_is_killed_five_times_ends[0]",
-    "tests/test_faults.py::test_a_run_that_is_killed_five_times_ends[1]",
+    "tests/test_faults.py::test_a_run_that_is_killed_five_times_ends[ftp://a/b.py::c]",
     "tests/test_faults.py::test_other[killed_five_times]",
     "tests/test_store.py::test_refuses[a]",
     "tests/test_training.py::test_fit_refuses_b",

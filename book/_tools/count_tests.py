@@ -101,8 +101,9 @@ def collect() -> list[str]:
 def count(ids: list[str], where: str, pattern: str, several: str | None) -> int:
     """Count the tests whose name matches, in a file or in ``OTHERS``; ``several`` finds in its source how much each tries."""
     named = {row[2] for row in ROWS} - {OTHERS}
-    files = [(one.split("/")[-1].split(".py::")[0], one.split("[")[0]) for one in ids]
-    names = [name for file, name in files if (file not in named if where == OTHERS else file == where)]
+    names = [one.split("[")[0] for one in ids]  # without parameters, which may hold anything
+    places = [(name, Path(name.split("::")[0]).stem) for name in names]
+    names = [name for name, file in places if (file not in named if where == OTHERS else file == where)]
     found = sum(re.search(pattern, name.split("::", 1)[1]) is not None for name in names)
     if several is None:
         return found
