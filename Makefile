@@ -25,7 +25,7 @@ test: book notebooks slides ## unit tests, every chapter as a notebook, then the
 	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore tests/benchmarks -n $(JOBS)
 	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
 	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
-	$(PY) -m pytest tests/browser
+	$(PY) -m pytest tests/browser -n $(JOBS) --dist loadfile
 
 lint: $(ENVIRONMENT) ## style and spelling of code and prose
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """Make the files of `data/` from their sources.
 
 `python -m ir_helpers.recipes list` shows all recipes, `python -m ir_helpers.recipes run NAME [NAME ...]` runs
-some. A recipe is a function of the folder to write to and the machine to use. To add one, put it into `_ALL` and
-give each of its outputs a row in `data/README.md`; `run` fills in the hash.
+some, `compare NAME --out FOLDER` holds tables made again against those of `data/`, see ``bands``. A recipe is a function of the
+folder to write to and the machine to use. To add one, put it into `_ALL` and give each of its outputs a row in
+`data/README.md`; `run` fills in the hash.
 
 `torchrun --nproc-per-node=K -m ir_helpers.recipes run NAME --device cuda` lets K processes, each with its own GPU, share
 every training.
@@ -20,6 +21,7 @@ from pathlib import Path
 import torch
 
 from ir_helpers import (
+    bands,
     chest_recipes,
     files,
     image_recipes,
@@ -179,6 +181,9 @@ def main(arguments=None):
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show all recipes and the files they write")
+    again = commands.add_parser("compare", help="compare tables below a folder with those of data/")
+    again.add_argument("names", nargs="+", metavar="NAME", choices=RECIPES)
+    again.add_argument("--out", type=Path, required=True)
     run = commands.add_parser("run", help="make the files of some recipes")
     run.add_argument("names", nargs="+", metavar="NAME", choices=RECIPES)
     run.add_argument("--out", type=Path, help="write below this folder instead, and leave data/ as it is")
@@ -193,6 +198,8 @@ def main(arguments=None):
         for recipe in RECIPES.values():
             print(f"{recipe.name:16} {recipe.summary}\n{'':16} -> {', '.join(recipe.outputs)}")
         return 0
+    if chosen.command == "compare":
+        return bands.report(sum((RECIPES[name].outputs for name in chosen.names), ()), chosen.out, store.DATA)
     private = [name for name in chosen.names if not RECIPES[name].ships]
     if private and chosen.out is None:
         run.error(

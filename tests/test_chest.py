@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import shipped
 import torch
 
 from ir_helpers import (
@@ -205,3 +206,16 @@ def test_the_table_of_radii_is_measured_on_noisy_data(made):
     assert not torch.equal(y, f.operator(x))
     error = (f(y) - x).square().flatten(1).sum(1).mean().item()
     assert table["rho"].iloc[0] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["plain", "min-max"])
+def test_slices_of_a_shipped_network_are_found_again(made, method):
+    """As tests/test_shipped.py does with the tables of the book."""
+    f = networks.pretrained(made / "weights" / "ct" / f"{method}.safetensors")
+    table = pd.read_csv(made / "results" / "ct-slices.csv")
+    found = shipped.rechecks(f"ct/{method}", f, {"ct-slices": table}.get)
+    assert [each.what for each in found] == ["error of slice 0", "error of slice 1"]
+    assert all(each.holds and each.found == pytest.approx(each.listed, rel=1e-3) for each in found)
+    wrong = table.assign(rho=table["rho"].where(table["slice"] != 1, 1.05 * table["rho"]))
+    found = shipped.rechecks(f"ct/{method}", f, {"ct-slices": wrong}.get)
+    assert [each.holds for each in found] == [True, False]

@@ -65,6 +65,7 @@ ORDER = [
     "widgets",
     "claims",
     "ledger",
+    "bands",
     "packages",  # how data/ is made
     "image_recipes",
     "recipes",

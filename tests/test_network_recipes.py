@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ir_helpers import catalogue, datasets, jobs, network_recipes, networks, recipes, robustness
+from ir_helpers import bands, catalogue, datasets, jobs, network_recipes, networks, recipes, robustness
 from ir_helpers.experiments import METHODS
 
 NAMES = ("mnist-gaussian", "mnist-dct")
@@ -31,29 +31,50 @@ def methods(name):
     return catalogue.EXPERIMENTS[name].methods
 
 
+def make_tiny(name, folder):
+    """Run the recipe with tiny networks, two settings a method at most, one epoch and a short attack; return its folder."""
+    out, work = folder / "data", folder / "work"
+    work.mkdir()
+    with pytest.MonkeyPatch.context() as change:
+        for each, experiment in catalogue.EXPERIMENTS.items():
+            tiny = {"epochs": 1, "tuning_epochs": 1, "network": {"width": 4, "levels": 2, "fold": 2}}
+            grids = {m: settings[: 2 if m == "plain" else 1] for m, settings in experiment.grids.items()}
+            tiny |= {"images": few_digits, "radii": (0.0, 2.0), "batch_size": 8, "grids": grids}
+            change.setitem(catalogue.EXPERIMENTS, each, dataclasses.replace(experiment, **tiny))
+        for search in ("SEARCH", "TUNING_SEARCH"):
+            change.setattr(network_recipes, search, {"steps": 3, "restarts": 1})
+        for each, variants in catalogue.VARIANTS.items():
+            change.setitem(catalogue.VARIANTS, each, dict(list(variants.items())[::4]))
+        change.setattr(network_recipes, "run_all", in_this_process)
+        network_recipes.make(name, out, jobs.Machine(folder=work))
+    return out
+
+
 @pytest.fixture(scope="module")
 def made(name, tmp_path_factory):
-    """The folder that the recipe fills, with tiny networks, two settings a method at most, one epoch and a short attack."""
-    out, change = tmp_path_factory.mktemp("data"), pytest.MonkeyPatch()
-    for each, experiment in catalogue.EXPERIMENTS.items():
-        tiny = {"epochs": 1, "tuning_epochs": 1, "network": {"width": 4, "levels": 2, "fold": 2}}
-        grids = {m: settings[: 2 if m == "plain" else 1] for m, settings in experiment.grids.items()}
-        tiny |= {"images": few_digits, "radii": (0.0, 2.0), "batch_size": 8, "grids": grids}
-        change.setitem(catalogue.EXPERIMENTS, each, dataclasses.replace(experiment, **tiny))
-    for search in ("SEARCH", "TUNING_SEARCH"):
-        change.setattr(network_recipes, search, {"steps": 3, "restarts": 1})
-    for each, variants in catalogue.VARIANTS.items():
-        change.setitem(catalogue.VARIANTS, each, dict(list(variants.items())[::4]))
-    change.setattr(network_recipes, "run_all", in_this_process)
-    machine = jobs.Machine(folder=tmp_path_factory.mktemp("work"))
-    network_recipes.make(name, out, machine)
-    change.undo()
-    return out
+    """The folder that the recipe fills."""
+    return make_tiny(name, tmp_path_factory.mktemp("made"))
 
 
 def test_exactly_the_listed_files_are_made(made, name):
     files = {str(path.relative_to(made).as_posix()) for path in made.rglob("*") if path.is_file()}
     assert files == set(network_recipes.outputs(name)) == set(recipes.RECIPES[name].outputs)
+
+
+@pytest.mark.parametrize("name", NAMES[:1], indirect=True, scope="module")
+def test_the_same_seeds_give_the_same_bits_again(made, name, tmp_path):
+    """All methods, tunings and attacks: weights are equal byte for byte, tables but for the seconds."""
+    again = make_tiny(name, tmp_path)
+    for file in network_recipes.outputs(name):
+        if file.endswith(".csv"):
+            tables = [
+                pd.read_csv(folder / file, dtype=str).drop(columns="seconds", errors="ignore")
+                for folder in (made, again)
+            ]
+            pd.testing.assert_frame_equal(*tables)
+        else:
+            assert (again / file).read_bytes() == (made / file).read_bytes(), file
+    assert bands.report(network_recipes.outputs(name), again, made) == 0
 
 
 def test_every_network_loads_and_says_how_it_was_made(made, name, methods):

@@ -17,6 +17,20 @@ window.addEventListener("load", () => {
   }
 });
 
+// The theme's button to print; its own handler, an attribute, is taken away by policy.py.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const button of document.querySelectorAll(".btn-download-pdf-button")) {
+    button.addEventListener("click", () => window.print());
+  }
+});
+
+// The search shows the text at an anchor. Those of the index are empty, and Sphinx stumbles over them: show the page's own text.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined") return;
+  const textAt = Search.htmlToText;
+  Search.htmlToText = (page, anchor) => textAt(page, anchor).trim() || textAt(page);
+});
+
 // A wide table or output scrolls inside its own box; the keyboard must reach that box.
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table")) {

@@ -163,6 +163,7 @@ def render() -> None:
         sys.exit("The pages were not built cleanly: see the warnings above.")
     for notebook in EXECUTED.glob("*.ipynb"):
         shutil.copyfile(notebook, HTML / "book" / notebook.name)
+    subprocess.run([sys.executable, Path(__file__).with_name("policy.py"), HTML], check=True)
 
 
 def main() -> None:

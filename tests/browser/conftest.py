@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from built import DESKTOP, HTML, PAGES
+from built import DESKTOP, HTML, PAGES, headers
 
 FLAGS = [
     "--no-sandbox",
@@ -49,6 +49,12 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         """Say nothing: the tests report what matters."""
 
+    def end_headers(self):
+        """Send the policy of the pages, so that every test over http:// runs under it."""
+        for name, value in headers().items():
+            self.send_header(name, value)
+        super().end_headers()
+
 
 @pytest.fixture(scope="session")
 def addresses(html):
@@ -60,6 +66,11 @@ def addresses(html):
     server.shutdown()
 
 
+WATCH_POLICY = """window.violations = [];
+document.addEventListener("securitypolicyviolation", e =>
+  window.violations.push(`${e.effectiveDirective} refused ${e.blockedURI} ${e.sample} (${e.sourceFile}:${e.lineNumber})`));"""
+
+
 class Visit:
     """An open page, with everything that it asked for and complained about."""
 
@@ -67,6 +78,7 @@ class Visit:
         self.name = name
         self.foreign, self.failed, self.errors = [], [], []
         self.page = context.new_page()
+        self.page.add_init_script(WATCH_POLICY)
         self.page.on("request", lambda r: self._check_host(r.url, base))
         self.page.on("requestfailed", lambda r: self.failed.append(f"{r.url}: {r.failure}"))
         self.page.on(
@@ -78,6 +90,11 @@ class Visit:
         self.page.evaluate("() => window.MathJax?.startup?.promise")
         if self.has_explorer:
             self.page.wait_for_selector(".widget-image img, img.widget-image", state="visible")
+
+    @property
+    def violations(self) -> list[str]:
+        """What the policy of the pages refused so far."""
+        return self.page.evaluate("() => window.violations")
 
     @property
     def has_explorer(self) -> bool:

@@ -60,6 +60,7 @@ def test_dark_mode_keeps_pictures_on_white(visit):
 def test_no_error_was_reported(visit):
     """Last, so that what the tests above set off is seen as well."""
     assert visit.errors == []
+    assert visit.violations == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
