@@ -41,8 +41,8 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     of the search, 8ε so that they cross the ball, and then shrink by a factor of 160; Nesterov's extrapolation moves along
     flat directions. The best iterate is kept, not the last. On linear maps the long steps make it an accelerated power
     iteration: within 0.5 % of the optimum in 50 steps, a single sample 2 % where singular values crowd at the top.
-    Robust networks may hide their worst case from long steps: every second restart takes steps of a sixteenth of the
-    length, every third of a quarter.
+    Robust networks may hide their worst case from long steps: of three restarts the second takes steps of a sixteenth of
+    the length, the third of a quarter, and so on in turn.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     seed : int
         Seed of the starting points.
     start : torch.Tensor, optional
-        A δ to begin one search from, before the others, of the shape of y; it is projected onto the ball.
+        A δ to begin the first of the ``restarts`` from, of the shape of y; it is projected onto the ball.
     longest : float or torch.Tensor
         Length of the first steps in units of ε, one number or one for each sample, shape (B,).
 
