@@ -102,6 +102,11 @@ HEADLINES = {
         "clean error of min-max / plain",
         "gradient evaluations of min-max / per-sample",
     ),
+    "ct-robust": (
+        "PSNR at ε in dB, plain",
+        "PSNR at ε in dB, min-max",
+        "loss of min-max without perturbation in dB",
+    ),
     "trade-off": (
         "inverse, exact data",
         "inverse, disturbed",
