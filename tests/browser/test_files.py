@@ -151,7 +151,7 @@ def test_the_references_name_each_work_as_the_text_does():
     cited = set()
     for page in (HTML / "book").glob("*.html"):
         links = re.findall(r'href="references\.html#id\d+"[^>]*>(.*?)</a>', page.read_text(encoding="utf-8"))
-        cited |= {re.sub("<.*?>", "", link) for link in links}
+        cited |= {re.sub("<.*?>", "", link).replace("\xa0", " ") for link in links}
     assert len(cited) > 20 and cited <= named, sorted(cited - named)
 
 
