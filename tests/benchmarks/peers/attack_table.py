@@ -1,8 +1,5 @@
 """The table ``benchmarks-attacks.csv``: the error that each search found against the gradients that it evaluated."""
 
-from itertools import chain
-
-from peers.problems import NETWORKS, linear_maps, shipped_networks
 from peers.projectors import Unavailable
 from peers.searches import SEARCHES
 from peers.tables import device_name
@@ -12,15 +9,13 @@ __all__ = ["BUDGETS", "measure"]
 BUDGETS = (5, 10, 20, 50, 100, 200)
 
 
-def measure(device="cpu", *, digits=50, budgets=BUDGETS, networks=NETWORKS, searches=SEARCHES, problems=None, say=print):
+def measure(device="cpu", *, problems, budgets=BUDGETS, searches=SEARCHES, say=print):
     """Return the rows: for each problem, search and budget one as recommended, and one with the best of a few step lengths.
 
     ``error`` is the mean of the worst errors at points that the search evaluated with at most so many gradients; ``gradients``
     counts those that it took, which may be fewer. The tuned row takes the step that did best *on this very row*: an advantage
     that the searches of this book do not get.
     """
-    if problems is None:
-        problems = chain(linear_maps(device, digits=digits), shipped_networks(device, digits=digits, names=networks))
     rows = []
     for problem in problems:
         for name, search in searches.items():
@@ -41,7 +36,11 @@ def _rows(problem, name, search, budgets, device):
         common["evaluations"] = budget
         rows.append(common | {"setting": "recommended"} | found[0][budget])
         if len(search.steps) > 1:
-            rows.append(common | {"setting": "tuned"} | max((each[budget] for each in found), key=lambda row: row["error"]))
+            rows.append(
+                common
+                | {"setting": "tuned"}
+                | max((each[budget] for each in found), key=lambda row: row["error"])
+            )
     return rows
 
 
@@ -56,5 +55,7 @@ def _run(problem, search, budgets, step):
         watched = search(problem, budget, step)
         found[budget] = {"step": step, "gradients": watched.evaluations, "error": watched.worst.mean().item()}
         if watched.evaluations > budget:
-            raise RuntimeError(f"{watched.evaluations} gradients were taken instead of {budget}: the count is not fair")
+            raise RuntimeError(
+                f"{watched.evaluations} gradients were taken instead of {budget}: the count is not fair"
+            )
     return found

@@ -40,7 +40,9 @@ def linear_maps(device, *, digits=50):
     C = operators.parallel_beam(32, 24)
     weight = 0.01 * operators.operator_norm(D) ** 2
     yield _linear("pseudo-inverse, Gaussian", G, lambda y: classical.pseudo_inverse(G, y), x, 2.0, device)
-    yield _linear("Tikhonov, DCT block", D, lambda y: classical.tikhonov(D, y, weight, iterations=300), x, 2.0, device)
+    yield _linear(
+        "Tikhonov, DCT block", D, lambda y: classical.tikhonov(D, y, weight, iterations=300), x, 2.0, device
+    )
     radius = 0.02 * C(slices).flatten(1).norm(dim=1).mean().item()
     yield _linear("FBP, 32²", C, lambda y: classical.fbp(C, y), slices, radius, device)
 

@@ -47,14 +47,18 @@ def _setting(device, size, batch, angles, projectors):
         except Unavailable as reason:
             rows.append(common | {"peer": name, "reason": str(reason)})
         except (RuntimeError, MemoryError, ValueError) as error:
-            rows.append(common | {"peer": name, "reason": f"{type(error).__name__}: {error}".split("\n")[0][:200]})
+            rows.append(
+                common | {"peer": name, "reason": f"{type(error).__name__}: {error}".split("\n")[0][:200]}
+            )
     calls = {
         (name, direction): (getattr(peer, direction), given)
         for name, peer in peers.items()
         for direction, given in (("forward", u), ("adjoint", v))
     }
     for (name, direction), seconds in timed(calls, device).items():
-        rows.append(common | {"peer": name, "direction": direction, "milliseconds": 1e3 * seconds} | facts[name])
+        rows.append(
+            common | {"peer": name, "direction": direction, "milliseconds": 1e3 * seconds} | facts[name]
+        )
     return rows
 
 
@@ -100,7 +104,10 @@ def _likeness(peer, phantom, reference, batch):
     data = peer.forward(given.contiguous())[:1].detach().cpu().double()
     reference = reference.double()
     scale = (data * reference).sum() / reference.square().sum()
-    return {"scale": scale.item(), "difference": ((data / scale - reference).norm() / reference.norm()).item()}
+    return {
+        "scale": scale.item(),
+        "difference": ((data / scale - reference).norm() / reference.norm()).item(),
+    }
 
 
 def _gradient(peer, u, v, Au):

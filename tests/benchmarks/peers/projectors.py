@@ -70,7 +70,10 @@ class SliceLoop:
         return self._loop(self.one_adjoint, y)
 
     def _loop(self, one, batch):
-        results = [np.asarray(one(np.ascontiguousarray(each)), dtype=np.float32) for each in batch[:, 0].cpu().numpy()]
+        results = [
+            np.asarray(one(np.ascontiguousarray(each)), dtype=np.float32)
+            for each in batch[:, 0].cpu().numpy()
+        ]
         return torch.from_numpy(np.stack(results))[:, None].to(batch.device)
 
 
@@ -113,7 +116,12 @@ class DeepInverse:
         self.model = "rotation, bilinear" if exact else "rotation, bilinear; interpolated back-projection"
         degrees = torch.arange(angles) * (180 / angles)
         self._physics = deepinv.physics.Tomography(
-            angles=degrees, img_width=size, circle=False, adjoint_via_backprop=exact, normalize=False, device=device
+            angles=degrees,
+            img_width=size,
+            circle=False,
+            adjoint_via_backprop=exact,
+            normalize=False,
+            device=device,
         )
 
     def forward(self, x):
@@ -139,7 +147,9 @@ class Odl(SliceLoop):
         scan = odl.applications.tomo.Parallel2dGeometry(views, odl.uniform_partition(-half, half, detectors))
         if impl == "astra_cpu" and device.startswith("cuda"):
             impl = "astra_cuda"
-        self.model = {"skimage": "rotation, bilinear", "astra_cpu": "Joseph"}.get(impl, "Joseph; pixel-driven back-projection")
+        self.model = {"skimage": "rotation, bilinear", "astra_cpu": "Joseph"}.get(
+            impl, "Joseph; pixel-driven back-projection"
+        )
         self._ray = odl.applications.tomo.RayTransform(space, scan, impl=impl)
         # The adjoint in ODL's weighted spaces is Aᵀ times the ratio of their cells: undone, to compare matrices.
         self._weight = space.cell_volume / self._ray.range.cell_volume

@@ -40,7 +40,9 @@ class Ours(Search):
     def run(self, watched, evaluations, step):
         p = watched.problem
         restarts = min(self.restarts, evaluations)
-        attacks.worst_case(watched.reconstruct, p.y, p.x, p.radius, steps=evaluations // restarts, restarts=restarts)
+        attacks.worst_case(
+            watched.reconstruct, p.y, p.x, p.radius, steps=evaluations // restarts, restarts=restarts
+        )
 
 
 class TorchAttacks(Search):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-__all__ = ["device_name", "merge"]
+from ir_helpers import recipes, store
+
+__all__ = ["device_name", "merge", "write"]
 
 
 def device_name(device):
@@ -26,10 +28,19 @@ def merge(path, rows, replaces=("device",)):
         old = pd.read_csv(path)
         missing = [name for name in replaces if name not in old]
         if missing:
-            raise ValueError(f"{path.name} has no column {missing[0]!r}: remove the file, it is from another program")
+            raise ValueError(
+                f"{path.name} has no column {missing[0]!r}: remove the file, it is from another program"
+            )
         fresh = set(map(tuple, new[list(replaces)].astype(str).to_numpy()))
         kept = [key not in fresh for key in map(tuple, old[list(replaces)].astype(str).to_numpy())]
         new = pd.concat([old[kept], new], ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new.to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
+    write(path, new)
     return new
+
+
+def write(path, table):
+    """Write a table; one of ``data/results`` gets its new hash in the manifest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
+    if path.resolve().parent == store.DATA / "results":
+        recipes.record_hashes(store.DATA, [f"results/{path.name}"])

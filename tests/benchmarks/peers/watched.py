@@ -66,7 +66,9 @@ class Watched(torch.nn.Module):
         """Return f(data), for a search that takes a reconstruction as it is."""
         data = _Tap.apply(data, self)
         output = self.problem.reconstruct(data)
-        self._keep(robustness.squared_error(output.detach(), self.problem.x), (data - self.problem.y).detach())
+        self._keep(
+            robustness.squared_error(output.detach(), self.problem.x), (data - self.problem.y).detach()
+        )
         return output
 
     def after(self, evaluations):
