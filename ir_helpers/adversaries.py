@@ -13,6 +13,7 @@ from ir_helpers import attacks, processes
 from ir_helpers.adversary import Adversary, Searching, relative
 from ir_helpers.checks import check_attack_inputs, check_batch, not_negative, positive_int
 from ir_helpers.generator import Generator
+from ir_helpers.per_sample import check_gradient, errors, normalised, powers_of_two
 
 __all__ = ["Adversary", "Common", "Generator", "Noise", "PerSample", "Stored", "relative"]
 
@@ -39,6 +40,7 @@ class Noise(Adversary):
 
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
+        check_batch("y", y)
         return attacks.random_perturbation(y, self.radii(y), seed=self.next_seed())
 
 
@@ -151,22 +153,21 @@ class Common(Adversary):
 
     def perturb(self, f, y, x):
         """Return δ for the data y of the images x."""
+        check_batch("y", y)
         radii = check_attack_inputs(y, x, self.radii(y)).reshape(-1, *[1] * (y.ndim - 1))
         if self.direction is None:
             self.direction = attacks.random_perturbation(y[:1], 1.0, seed=self.next_seed())
         self.direction = self.direction.to(y)  # from a checkpoint it comes on the CPU
         direction = self.direction.clone().requires_grad_()
         with torch.enable_grad():
-            estimate = f(y + radii * direction)
-            if estimate.shape != x.shape:
-                raise ValueError(
-                    f"x must have the shape of f(y), {tuple(estimate.shape)}, got {tuple(x.shape)}"
-                )
-            error = (estimate - x).square().flatten(1).sum(1).mean()
-            (gradient,) = torch.autograd.grad(error, direction)
+            error, scale = errors(f, y + radii * direction, x)
+            mean = (error * (scale / scale.amax()).flatten() ** 2).mean()  # in one unit for all
+            (gradient,) = torch.autograd.grad(mean, direction)
         processes.average([gradient])
-        moved = self.direction + self.step * gradient / gradient.norm().clamp_min(1e-30)
-        self.direction.copy_(moved / moved.norm())
+        check_gradient(gradient)
+        gradient = gradient / powers_of_two(gradient)  # a norm of 0 is then that of a gradient of 0
+        moved = self.direction + self.step * gradient / gradient.norm().clamp_min(0.5)
+        self.direction.copy_(normalised(moved))
         self.evaluations += len(y)
         return radii * self.direction
 

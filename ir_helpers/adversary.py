@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from ir_helpers import attacks
-from ir_helpers.checks import not_negative, positive, radius_per_sample
+from ir_helpers.checks import check_batch, check_seed, not_negative, positive, radius_per_sample
+from ir_helpers.per_sample import norms
 
 __all__ = ["Adversary", "Searching", "relative"]
 
@@ -21,7 +22,8 @@ class _Relative:
     share: float
 
     def __call__(self, y):
-        return self.share * y.detach().flatten(1).norm(dim=1)
+        check_batch("y", y)
+        return self.share * norms(y.detach()).flatten()
 
 
 class Adversary:
@@ -45,7 +47,7 @@ class Adversary:
 
     def begin_epoch(self, seed):
         """Set the chance of the coming epoch: what follows depends on the seed and the batches alone."""
-        self._seed = seed
+        self._seed = check_seed(seed)
 
     def state(self):
         """Return what a checkpoint must keep between two epochs, as a dict."""

@@ -12,6 +12,10 @@ def spectrum(singular_values, variances):
             f"variances must have the shape {values.shape} of singular_values, got {weights.shape}"
         )
     for name, array in (("singular_values", values), ("variances", weights)):
+        if ((array > 0) & (array < np.finfo(float).tiny)).any():
+            raise ValueError(
+                f"{name} has entries below {np.finfo(float).tiny:.1e} that are not 0: round them to 0 first"
+            )
         if (array < 0).any():
             raise ValueError(f"{name} must not be negative, got a minimum of {array.min()}")
     return values, weights
@@ -19,7 +23,16 @@ def spectrum(singular_values, variances):
 
 def real_array(name, values, ndim):
     """Return ``values`` as a new float64 array if it is a finite, non-empty, real array of ``ndim`` dimensions."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # ragged lists, tensors that need gradients or hold no numbers
+        raise TypeError(
+            f"{name} must be an array of real numbers, got {type(values).__name__}: {error}"
+        ) from error
     if array.dtype.kind not in "fiu":
         raise TypeError(
             f"{name} must be an array of real numbers, got {type(values).__name__} of {array.dtype}"
@@ -35,6 +48,7 @@ def not_negative(name, value):
     """Return ``value`` as a float if it is a finite number ≥ 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    value = float(value) if not isinstance(value, int) or abs(value) < 2**1000 else np.inf
     if not (np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {value!r}")
     return float(value)

@@ -9,14 +9,18 @@ import warnings
 import torch
 
 from ir_helpers.checks import (
+    NotFinite,
     check_attack_inputs,
     check_batch,
-    check_error,
+    check_callable,
     check_like,
+    check_seed,
     positive_int,
     radius_per_sample,
 )
-from ir_helpers.doubts import AttackCheck, AttackWarning, find_doubts
+from ir_helpers.doubts import AttackCheck, AttackWarning, find_doubts, ratio, slopes
+from ir_helpers.linear_operator import check_operator
+from ir_helpers.per_sample import check_gradient, errors, gradient, normalised, norms, spread
 from ir_helpers.trust_region import exact_worst_case
 
 # Step lengths in units of ε; the chapter on the worst case shows what other rules miss.
@@ -73,20 +77,20 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     ValueError, TypeError
         If shapes, devices or dtypes do not match, a number is not finite, or ε is negative.
     """
+    check_callable("reconstruct", reconstruct)
     radius = check_attack_inputs(y, target, radius)
-    positive_int("steps", steps), positive_int("restarts", restarts)
+    positive_int("steps", steps), positive_int("restarts", restarts), check_seed(seed)
     if start is not None:
         check_like("start", start, y)
-    longest = radius_per_sample(longest, y, "longest")
-    best, best_error = torch.zeros_like(y), _errors(reconstruct, y.detach(), target).detach()
+    longest, target = radius_per_sample(longest, y, "longest"), target.detach()
+    clean, scale = errors(reconstruct, y.detach(), target)
+    best, best_error = torch.zeros_like(y), clean.detach()
     for begin, share in _beginnings(y, radius, restarts, seed, start):
-        search = _ascend(
-            reconstruct, y.detach(), target, radius, steps, project(begin, radius), share * longest
-        )
-        for delta, error in search:
+        begin, lengths = project(begin, radius), share * longest * radius
+        for delta, error in _ascend(reconstruct, y.detach(), target, scale, radius, steps, begin, lengths):
             better = error > best_error
             best_error = torch.where(better, error, best_error)
-            best = torch.where(_per_sample(better, y), delta, best)
+            best = torch.where(spread(better, y), delta, best)
     return best
 
 
@@ -100,18 +104,19 @@ def _beginnings(y, radius, restarts, seed, start):
         yield random_perturbation(y, length, seed=seed + k), _RESTARTS[k % len(_RESTARTS)]
 
 
-def _ascend(reconstruct, y, target, radius, steps, delta, longest):
+def _ascend(reconstruct, y, target, scale, radius, steps, delta, lengths):
     """Yield (δ, error) at each point visited: ``steps`` with a gradient, then the end point."""
-    previous, length = delta, _per_sample(longest * radius, y)
+    previous, lengths = delta, spread(lengths, y)
     for k in range(steps):
         point = project(delta + k / (k + 2) * (delta - previous), radius).requires_grad_()
         with torch.enable_grad():  # whatever the caller set
-            error = _errors(reconstruct, y + point, target)
-            gradient, point = _gradient(error, point), point.detach()
+            error, _ = errors(reconstruct, y + point, target, scale)
+            slope, point = gradient(error, scale, point), point.detach()
+        check_gradient(slope)
         yield point, error.detach()
-        step = _DECAY ** max(0.0, 2 * k / steps - 1) * length
-        previous, delta = delta, project(point + step * _normalised(gradient), radius)
-    yield delta, _errors(reconstruct, y + delta, target).detach()
+        step = _DECAY ** max(0.0, 2 * k / steps - 1) * lengths
+        previous, delta = delta, project(point + step * normalised(slope), radius)
+    yield delta, errors(reconstruct, y + delta, target, scale)[0].detach()
 
 
 def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0):
@@ -124,6 +129,8 @@ def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0)
     ----------
     V. Antun et al., PNAS 117 (2020), doi:10.1073/pnas.1907377117.
     """
+    check_operator(A)
+    check_callable("reconstruct", reconstruct)
     check_batch("x", x, A.image_shape)
     return worst_case(
         lambda image: reconstruct(A(image)), x, x, radius, steps=steps, restarts=restarts, seed=seed
@@ -133,9 +140,9 @@ def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0)
 def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, directions=10, seed=0):
     """Look for reasons to doubt that δ is close to the worst perturbation, and warn of each.
 
-    Five questions: is the reconstruction repeatable, does its gradient vanish, does the gradient predict finite
-    differences, does random noise of the same norm do as much harm, and do further steps gain more than 2 %? A search
-    that passes may still have missed the worst case.
+    Seven questions: is the reconstruction repeatable, does it treat each sample by itself, does its gradient vanish, does
+    it explode, does it predict finite differences, along δ and along random directions, does random noise of the same norm do
+    as much harm, and do further steps gain more than 2 %? A search that passes may still have missed the worst case.
 
     Parameters
     ----------
@@ -164,30 +171,45 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     ----------
     F. Croce and M. Hein, "Reliable evaluation of adversarial robustness", ICML 2020, arXiv:2003.01690.
     """
+    check_callable("reconstruct", reconstruct)
     check_batch("y", y)
     check_like("delta", delta, y)
-    radius = check_attack_inputs(y, target, _norms(delta).reshape(-1) if radius is None else radius)
-    positive_int("steps", steps), positive_int("directions", directions)
-    y, delta = y.detach(), delta.detach()
+    radius = check_attack_inputs(y, target, norms(delta).flatten() if radius is None else radius)
+    positive_int("steps", steps), positive_int("directions", directions), check_seed(seed)
+    y, target, delta = y.detach(), target.detach(), delta.detach()
+    scale = errors(reconstruct, y + delta, target)[1]
 
     def harm(perturbation):
-        return _errors(reconstruct, y + perturbation, target).detach()
+        error, _ = errors(reconstruct, y + perturbation, target, scale)
+        return error.detach().double() * scale.flatten().double() ** 2
 
     clean, error, again = harm(torch.zeros_like(y)), harm(delta), harm(delta)
-    draws = [harm(random_perturbation(y, radius, seed=seed + k)) for k in range(directions)]
-    longer = worst_case(reconstruct, y, target, radius, steps=2 * steps, seed=seed, start=delta)
-    slopes = [_slopes(reconstruct, y + part * delta, target, delta) for part in (0.0, 1.0)]
-    mismatch = [(a - b).abs() / (a.abs() + b.abs() + 1e-6 * error.mean()) for a, b, _ in slopes]
+    noise = [random_perturbation(y, radius, seed=seed + k) for k in range(directions)]
+    draws = torch.stack([harm(each) for each in noise]).amax(0)
+    company = harm(torch.cat([delta[:1], -0.5 * y[1:]]))  # the first sample among others than before
+    at_y, at_delta = (
+        slopes(reconstruct, y + part * delta, target, scale, [delta, *noise]) for part in (0, 1)
+    )
+    steepest = torch.stack([at_y[1], at_delta[1]])
+    exploding = (~torch.isfinite(steepest)).any(0).double().mean().item()
+    try:
+        longer = worst_case(reconstruct, y, target, radius, steps=2 * steps, seed=seed, start=delta)
+    except NotFinite:
+        longer, exploding = delta, exploding or 1.0
     # Where f is exact the error has its minimum, 0, and a gradient of zero is no reason for doubt.
-    flat = [(slopes[0][2] == 0) & (clean > 1e-12 * error.mean()), slopes[1][2] == 0]
+    flat = (steepest == 0) & (torch.stack([clean, error]) > 1e-12 * error.mean())
+    gaps = torch.stack([at_y[0], at_delta[0]], 1)
     found = {
         "error": error.mean().item(),
         "clean_error": clean.mean().item(),
-        "random_error": torch.stack(draws).amax(0).mean().item(),
+        "random_error": draws.mean().item(),
         "longer_error": harm(longer).mean().item(),
-        "vanishing": torch.stack(flat).any(0).double().mean().item(),
-        "slope_mismatch": torch.cat(mismatch).median().item(),
-        "repeat_gap": ((error - again).abs().mean() / error.mean().clamp_min(1e-30)).item(),
+        "vanishing": flat.any(0).double().mean().item(),
+        "slope_mismatch": gaps[0].median().item(),
+        "repeat_gap": ratio((error - again).abs().mean(), error.mean()),
+        "exploding": exploding,
+        "hidden_slope": gaps[1:].median().item(),
+        "batch_gap": ratio((error - company)[0].abs(), error[0]),
     }
     doubts = tuple(find_doubts(found))
     for doubt in doubts:
@@ -195,25 +217,13 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     return AttackCheck(**found, doubts=doubts)
 
 
-def _slopes(reconstruct, y, target, direction):
-    """Return the error's slope along ``direction`` by the gradient and by central differences, and the gradient's norm."""
-    point = y.clone().requires_grad_()
-    with torch.enable_grad():
-        gradient = _gradient(_errors(reconstruct, point, target), point)
-    small = 0.01  # of δ: large against rounding, small against the curvature of a sound network
-    with torch.no_grad():
-        ahead, behind = (_errors(reconstruct, y + sign * small * direction, target) for sign in (1, -1))
-    slope = (gradient * direction).flatten(1).sum(1)
-    return slope, (ahead - behind) / (2 * small), gradient.flatten(1).norm(dim=1)
-
-
 def random_perturbation(y, radius, *, seed=0):
     """Return δ uniformly distributed on the sphere ‖δ‖₂ = ε, of the shape of y: what chance does, not an adversary."""
     check_batch("y", y)
     radius = radius_per_sample(radius, y)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     direction = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
-    return _per_sample(radius, y) * _normalised(direction)
+    return spread(radius, y) * normalised(direction)
 
 
 def project(delta, radius):
@@ -227,36 +237,5 @@ def project(delta, radius):
         ε ≥ 0, or one for each sample.
     """
     check_batch("delta", delta)
-    radius = _per_sample(radius_per_sample(radius, delta), delta)
-    return delta * (radius / _norms(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
-
-
-def _errors(reconstruct, y, target):
-    output = reconstruct(y)
-    if output.shape != target.shape:
-        raise ValueError(
-            f"target has shape {tuple(target.shape)}, but reconstruct(y) gave {tuple(output.shape)}"
-        )
-    error = (output - target).square().flatten(1).sum(1)
-    check_error(error)
-    return error
-
-
-def _gradient(error, point):
-    """Return the gradient of the summed errors, zero where f does not depend on its input."""
-    if not error.requires_grad:
-        return torch.zeros_like(point)
-    (gradient,) = torch.autograd.grad(error.sum(), point, allow_unused=True)
-    return torch.zeros_like(point) if gradient is None else gradient
-
-
-def _norms(batch):
-    return _per_sample(batch.flatten(1).norm(dim=1), batch)
-
-
-def _normalised(batch):
-    return batch / _norms(batch).clamp_min(torch.finfo(batch.dtype).tiny)
-
-
-def _per_sample(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+    radius, length = spread(radius_per_sample(radius, delta), delta), norms(delta)
+    return delta * torch.where(length > radius, radius / length, torch.ones_like(length))

@@ -6,13 +6,14 @@ import numpy as np
 from PIL import Image  # Matplotlib brings it
 
 from ir_helpers.dicom import area_weights
+from ir_helpers.files import DataError
 from ir_helpers.splits import check_split, spread
-from ir_helpers.store import DataError
 
 __all__ = ["read_faces"]
 
 _SIZE, _FIGURE = 64, {"train": "0", "validation": "1", "test": "2"}
 _IMAGES, _PARTITION = "img_align_celeba", "list_eval_partition.txt"
+_LONGEST = 2**26  # bytes of the list of names: CelebA's has 3 MB
 _ALIGNED = (178, 218)  # width and height of CelebA's aligned images
 # The square that Larsen et al. cut out. Eyes come to lie where they are in the portraits of the book, within a tenth of
 # the image.
@@ -75,6 +76,8 @@ def read_faces(source, split, count):
 def _names(path, split):
     """Return the names of the images of a split; the file has lines such as `000001.jpg 0`."""
     names = []
+    if path.stat().st_size > _LONGEST:
+        raise DataError(f"{path} has {path.stat().st_size:,} bytes, CelebA's has 3 MB: fetch the file again")
     # Other bytes than text become signs that no line may have, so the line is named below.
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         fields = line.split()
@@ -83,6 +86,8 @@ def _names(path, split):
                 f"{path}, line {number} is {line[:60]!r}, not a name and 0, 1 or 2 such as '000001.jpg 0': "
                 "fetch the file again"
             )
+        if any(sign in fields[0] for sign in "/\\:\0") or fields[0].startswith("."):
+            raise DataError(f"{path}, line {number} names {fields[0][:60]!r}, which is no plain file name")
         if fields[1] == _FIGURE[split]:
             names.append(fields[0])
     if not names:
@@ -103,5 +108,9 @@ def _aligned(path):
                     f"images, {_IMAGES}.zip, not those in the wild"
                 )
             return np.asarray(image)
-    except (OSError, Image.DecompressionBombError) as error:  # no JPEG, cut off, or of absurd size
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # foreign bytes fail in any way: OSError, SyntaxError, struct.error, a size that is absurd
         raise DataError(f"could not read {path}: {error}. Unpack CelebA's {_IMAGES}.zip again") from error

@@ -14,11 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ir_helpers.store import DataError
+from ir_helpers.files import DataError, write
 
 __all__ = ["description", "load", "previous", "save", "summary"]
 
-_DAMAGE = (SafetensorError, ValueError, KeyError, OSError)
+# The last two: a file may have the right hash and yet no state, when it was made to deceive.
+_DAMAGE = (SafetensorError, ValueError, KeyError, OSError, TypeError, RecursionError)
 
 
 def previous(path):
@@ -37,22 +38,31 @@ def save(path, state):
     path : str or pathlib.Path
     state : dict
         Of str to tensors, numbers, text, lists, or dicts of these.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written, on a full disk for instance; the states kept before are still there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     rest = _split(state, "", found := {})
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in found.items()}
     text = json.dumps(rest)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+
+    def make(part):
         save_file(tensors, part, metadata={"rest": text, "sha256": _digest(tensors, text)})
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())  # on the disk before the name points to it
+
+    def keep_the_old_one():
         if _is_whole(path):  # a damaged one must not take the place of the one before it
             os.replace(path, previous(path))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write(
+        path,
+        make,
+        before=keep_the_old_one,
+        failures=(OSError, SafetensorError),
+        advice="make room or the folder writable, and go on from there with training.resume",
+    )
 
 
 def load(path):
@@ -71,6 +81,8 @@ def load(path):
             continue
         try:
             state = _read(candidate)
+        except PermissionError as error:  # whole, perhaps: no reason to go back an epoch
+            raise DataError(f"the checkpoint {candidate} may not be read: {error}") from error
         except _DAMAGE as error:
             damaged.append(f"{candidate} ({error})")
             continue

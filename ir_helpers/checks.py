@@ -1,6 +1,7 @@
 """Checks of arguments, shared by all modules: each error names the argument, what came, and what to pass."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,8 +28,12 @@ def check_batch(name, values, shape=None):
         raise TypeError(
             f"{name} must be a floating-point torch.Tensor, got {kind}: pass torch.as_tensor(..., dtype=torch.float32)"
         )
+    if values.is_meta:
+        raise TypeError(
+            f"{name} is on the device meta, which holds no numbers: pass a tensor of the cpu or a GPU"
+        )
     wanted = tuple(values.shape[1:]) if shape is None else tuple(shape)
-    if values.ndim < 2 or tuple(values.shape[1:]) != wanted or len(values) == 0:
+    if values.ndim < 2 or tuple(values.shape[1:]) != wanted or values.numel() == 0:
         sizes = ", ".join(["B", *map(str, wanted)]) if shape is not None else "B, ..."
         raise ValueError(f"{name} must have shape ({sizes}) with B ≥ 1, got {tuple(values.shape)}")
     # A sum is finite if all terms are, short of overflow: one cheap pass, and the exact test only where it fails.
@@ -41,7 +46,8 @@ def check_error(error):
     """Raise unless the errors of an attack's images are finite."""
     if not holds(torch.isfinite(error.detach())):
         raise NotFinite(
-            "reconstruct gave NaN or infinite values for a finite y + delta: nothing can be maximised"
+            "reconstruct gave NaN or infinite values for a finite y + delta, or an error whose square is infinite: "
+            "nothing can be maximised"
         )
 
 
@@ -54,6 +60,12 @@ def check_like(name, values, y):
         raise TypeError(
             f"{name} is {values.dtype} on {values.device}, y {y.dtype} on {y.device}: pass {name}.to(y)"
         )
+
+
+def check_path(name, value):
+    """Raise unless ``value`` is the path of a file."""
+    if not isinstance(value, (str, Path)):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, got {type(value).__name__}")
 
 
 def check_seed(value):
@@ -69,14 +81,31 @@ def positive_int(name, value):
     """Return ``value`` as an int if it is a positive whole number, else raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    if value >= 2**31:
+        raise ValueError(
+            f"{name} must be a positive whole number below 2**31, got {float(min(value, 10**300)):.1e}"
+        )
     return int(value)
 
 
 def finite(name, value):
     """Return ``value`` as a float if it is a finite number."""
-    if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+    if not is_real(value) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)
+
+
+def is_real(value):
+    """Return whether ``value`` is one real number of Python or NumPy that a float holds; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not isinstance(value, int) or abs(value) < 2**1000
+
+
+def check_callable(name, value):
+    """Raise unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function from data to images, got {type(value).__name__}")
 
 
 def shape_of(name, shape):
@@ -88,14 +117,14 @@ def shape_of(name, shape):
 
 def positive(name, value):
     """Return ``value`` as a float if it is a positive finite number."""
-    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
+    if not (is_real(value) and 0 < value < math.inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return float(value)
 
 
 def not_negative(name, value):
     """Return ``value`` as a float if it is a finite number ≥ 0."""
-    if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
+    if not (is_real(value) and 0 <= value < math.inf):
         raise ValueError(f"{name} must be a finite number, not negative, got {value!r}")
     return float(value)
 
@@ -106,6 +135,10 @@ def check_images(estimate, x):
     check_batch("estimate", estimate, tuple(x.shape[1:]))
     if len(estimate) != len(x):
         raise ValueError(f"estimate and x must have the same batch size, got {len(estimate)} and {len(x)}")
+    if estimate.dtype != x.dtype or estimate.device != x.device:
+        raise TypeError(
+            f"estimate is {estimate.dtype} on {estimate.device}, x {x.dtype} on {x.device}: pass estimate.to(x)"
+        )
 
 
 def check_attack_inputs(y, target, radius):
@@ -123,10 +156,14 @@ def check_attack_inputs(y, target, radius):
 
 def radius_per_sample(radius, y, name="radius"):
     """Return the radius, or what ``name`` says, as a tensor of shape (B,)."""
-    if not isinstance(radius, (int, float, np.number, torch.Tensor)) or isinstance(radius, bool):
-        raise TypeError(
-            f"{name} must be a number or a tensor of shape ({len(y)},), got {type(radius).__name__}"
+    tensor = isinstance(radius, torch.Tensor) and not (radius.is_complex() or radius.is_meta)
+    if not is_real(radius) and (not tensor or radius.dtype == torch.bool):
+        kind = (
+            f"{radius.dtype} on {radius.device}"
+            if isinstance(radius, torch.Tensor)
+            else type(radius).__name__
         )
+        raise TypeError(f"{name} must be a real number or a real tensor of shape ({len(y)},), got {kind}")
     if isinstance(radius, torch.Tensor):
         values = radius.to(y.device, y.dtype)
     else:

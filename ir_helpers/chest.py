@@ -7,17 +7,37 @@ import numpy as np
 import torch
 
 from ir_helpers import datasets
+from ir_helpers.checks import positive_int
 from ir_helpers.experiments import Experiment
 from ir_helpers.splits import few_each, members
 
 __all__ = ["EXPERIMENT", "PHOTONS", "WIDE", "circle", "low_dose", "patients", "slices"]
 
 PHOTONS = 1e5  # of each ray
+_PARTS = ("train", "validation", "train+validation", "test")
 _SLICES = 4  # of each patient, where networks are judged: some have a hundred, others one
 
 
 def slices(part):
-    """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned."""
+    """Return CT slices, split by patient: of those for training, every fifth is kept apart while methods are tuned.
+
+    Parameters
+    ----------
+    part : str
+        "train", "validation", "train+validation" or "test". In those for judging, at most four slices of a patient.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 1, 256, 256), values as ``datasets.ct_slices`` gives them.
+
+    Raises
+    ------
+    DataError
+        If the larger set is not in the folder IR_DATA_DIR.
+    """
+    if part not in _PARTS:
+        raise ValueError(f"part must be one of {', '.join(_PARTS)}, got {part!r}")
     if part == "test":
         return datasets.ct_slices("test", full=True)[_judged()]
     images, patients = datasets.ct_slices("train", full=True), datasets.ct_patients("train")
@@ -43,12 +63,19 @@ def circle(size, device=None):
 
     The rays of every view cover the circle; a patient fits into it, the corners of the square stay empty.
     """
+    positive_int("size", size)
     place = torch.arange(size, device=device) - (size - 1) / 2
     return place[:, None].square() + place.square() <= (size / 2) ** 2
 
 
 def low_dose(A, images, generator, photons=PHOTONS):
-    """Measure images with few photons, counted on the device of the images, with a seed from a generator of the CPU."""
+    """Measure images with few photons, counted on the device of the images, with a seed from a generator of the CPU.
+
+    Arguments as in ``datasets.low_dose``, with the experiment's dose.
+    """
+    for name, value, kind in (("images", images, torch.Tensor), ("generator", generator, torch.Generator)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a torch.{kind.__name__}, got {type(value).__name__}")
     seed = int(torch.randint(2**62, (), generator=generator))
     return datasets.low_dose(A, images, photons, torch.Generator(images.device).manual_seed(seed))
 
@@ -59,6 +86,9 @@ def _grid(*rates, **strengths):
     return tuple(dict(zip(names, combination, strict=True)) for combination in itertools.product(*values))
 
 
+# A network at this size learns the rule of its adversary's steps: first steps of all lengths, and ascents that begin on the
+# sphere and well inside, leave it no rule to learn.
+_LONGEST, _STARTS = (0.3, 8.0), (1.0, 0.25)
 # Radii are shares of ‖y‖₂.
 EXPERIMENT = Experiment(
     name="ct",
@@ -66,16 +96,24 @@ EXPERIMENT = Experiment(
     network={"width": 32, "levels": 3, "norm": "batch"},
     images=slices,
     grids={
-        "plain": _grid(5e-4, 1e-3, 2e-3, 4e-3),
-        "weight-decay": _grid(1e-3, 2e-3, weight_decay=(0.1, 1.0)),
-        "parseval": _grid(1e-3, 2e-3, beta=(1e-2, 1e-1)),
-        "noise": _grid(1e-3, 2e-3, radius=(0.02, 0.04, 0.08)),
-        "common": _grid(1e-3, 2e-3, radius=(0.02,), step=(0.1, 1.0)),
-        "min-max": _grid(1e-3, 2e-3, radius=(0.015, 0.02, 0.03), ascent_steps=(2,), sees_error=(True,)),
-        "per-sample": _grid(1e-3, 2e-3, radius=(0.015, 0.02, 0.03), steps=(5,)),
+        "plain": _grid(1e-3, 2e-3, 4e-3, 8e-3),
+        "weight-decay": _grid(2e-3, 4e-3, weight_decay=(1.0, 3.0)),
+        "parseval": _grid(2e-3, 4e-3, beta=(1e-2, 1e-1)),
+        "noise": _grid(2e-3, 4e-3, radius=(0.04, 0.08, 0.16)),
+        "common": _grid(2e-3, 4e-3, radius=(0.02, 0.03), step=(1.0,)),
+        "min-max": _grid(
+            *(2e-3, 4e-3),
+            radius=(0.02, 0.03),
+            ascent_steps=(2, 3),
+            sees_error=(True,),
+            longest=(_LONGEST,),
+            starts=(_STARTS,),
+        ),
+        "per-sample": _grid(2e-3, 4e-3, radius=(0.02, 0.03), steps=(5,), longest=(_LONGEST,)),
     },
     epochs=60,
     tuning_epochs=20,
+    tuning_restarts=2,
     batch_size=8,
     radius=0.02,
     radii=(0.0, 0.005, 0.01, 0.02, 0.05),

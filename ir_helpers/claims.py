@@ -127,5 +127,7 @@ def headline(row):
     dict of str to float
         Those that ``HEADLINES`` names, as far as the page measured them, or else its first three.
     """
+    if missing := {"id", "figures"} - set(row):
+        raise ValueError(f"row must be one of claims.json, it has no {sorted(missing)}")
     chosen = [name for name in HEADLINES.get(row["id"], ()) if name in row["figures"]]
     return {name: row["figures"][name] for name in chosen or list(row["figures"])[:3]}

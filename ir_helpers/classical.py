@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from ir_helpers.backends import apply_linear
-from ir_helpers.checks import check_batch, positive, positive_int
+from ir_helpers.checks import is_real, positive, positive_int
+from ir_helpers.linear_operator import check_data
 from ir_helpers.operators import operator_norm
+from ir_helpers.per_sample import powers_of_two, spread
 from ir_helpers.smooth import smooth_inverse
 
 __all__ = ["fbp", "pseudo_inverse", "smooth_inverse", "tikhonov", "total_variation"]
@@ -45,8 +47,8 @@ def pseudo_inverse(A, y, *, rtol=1e-6):
     ValueError
         If A is too large for an SVD: use ``fbp`` or ``tikhonov``.
     """
-    _check(A, y)
-    if not 0 <= rtol < 1:
+    check_data(A, y)
+    if not (is_real(rtol) and 0 <= rtol < 1):
         raise ValueError(f"rtol must be in [0, 1), got {rtol!r}")
     m, n = math.prod(A.data_shape), math.prod(A.image_shape)
     if m * n > _LARGEST_DENSE:
@@ -81,7 +83,7 @@ def fbp(A, y, *, window="ramp"):
     ----------
     A. C. Kak and M. Slaney, *Principles of Computerized Tomographic Imaging*, SIAM 2001, doi:10.1137/1.9780898719277.
     """
-    _check(A, y)
+    check_data(A, y)
     if A.geometry is None:
         raise ValueError("fbp needs an operator made by operators.parallel_beam; this one has no geometry")
     detectors, size = A.geometry.num_detectors, A.geometry.image_size
@@ -127,12 +129,14 @@ def tikhonov(A, y, weight, *, iterations=100, tolerance=1e-6):
     iterations, tolerance : int, float
         Stop after so many steps, or when the residual of the normal equations fell by that factor for every image.
     """
-    _check(A, y)
+    check_data(A, y)
     positive("weight", weight)
     positive_int("iterations", iterations)
     positive("tolerance", tolerance)
 
     def normal_inverse(b):
+        scale = powers_of_two(b)  # the energies below are squares
+        b = b / scale
         x = torch.zeros_like(b)
         r, p = b, b
         energy = first = r.square().sum(1, keepdim=True)
@@ -144,7 +148,7 @@ def tikhonov(A, y, weight, *, iterations=100, tolerance=1e-6):
             x, r = x + step * p, r - step * q
             energy, previous = r.square().sum(1, keepdim=True), energy
             p = r + energy / previous.clamp_min(torch.finfo(b.dtype).tiny) * p
-        return x
+        return scale * x
 
     # (AᵀA + w)⁻¹ is its own adjoint: its gradient is one more solve, not a walk back through the iterations.
     return apply_linear(A.T(y).flatten(1), normal_inverse, normal_inverse).reshape(-1, *A.image_shape)
@@ -172,22 +176,28 @@ def total_variation(A, y, weight, *, iterations=200):
     ----------
     A. Chambolle and T. Pock, J. Math. Imaging Vis. 40 (2011), doi:10.1007/s10851-010-0251-1.
     """
-    _check(A, y)
+    check_data(A, y)
     positive("weight", weight)
+    positive_int("iterations", iterations)
     norm = 1.02 * operator_norm(A, steps=20)  # power iteration falls slightly short of the norm
+    if norm == 0:
+        raise ValueError("A maps every image to 0: there is nothing to reconstruct from")
     balance, step = norm / math.sqrt(8), 0.99 / (math.sqrt(2) * norm)
     # Images are of size 1 and residuals small, so primal steps are taken longer than dual ones (measured: 10 to 1).
     primal, dual = step * 10, step / 10
+    # The solution for c·y and c·weight is c times that for y and weight.
+    units = powers_of_two(y).flatten()[:, None, None, None]
+    y, limit = y / spread(units, y), weight / balance / units
     x = torch.zeros(len(y), *A.image_shape, dtype=y.dtype, device=y.device)
     ahead, data_dual, edge_dual = x, torch.zeros_like(y), torch.zeros_like(_gradient(x))
-    for _ in range(positive_int("iterations", iterations)):
+    for _ in range(iterations):
         data_dual = (data_dual + dual * (A(ahead) - y)) / (1 + dual)
         edge_dual = edge_dual + dual * balance * _gradient(ahead)
         length = edge_dual.square().sum(0, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
-        edge_dual = edge_dual * (weight / balance / length).clamp_max(1)
+        edge_dual = edge_dual * (limit * length.reciprocal()).clamp_max(1)
         previous, x = x, (x - primal * (A.T(data_dual) - balance * _divergence(edge_dual))).clamp_min(0)
         ahead = 2 * x - previous
-    return x
+    return x * units
 
 
 def _gradient(x):
@@ -202,11 +212,3 @@ def _divergence(p):
     down, right = p[0][..., :-1, :], p[1][..., :, :-1]
     pad = torch.nn.functional.pad
     return pad(down, (0, 0, 0, 1)) - pad(down, (0, 0, 1, 0)) + pad(right, (0, 1)) - pad(right, (1, 0))
-
-
-def _check(A, y):
-    check_batch("y", y, A.data_shape)
-    if y.dtype != A.dtype or y.device != A.device:
-        raise TypeError(
-            f"y is {y.dtype} on {y.device}, the operator {A.dtype} on {A.device}: pass y.to(A.device, A.dtype)"
-        )

@@ -4,14 +4,12 @@ The small sets ship with the book. `full=True` reads the larger sets from the fo
 variable IR_DATA_DIR names. All images are float32 tensors (B, C, H, W) with values in [0, 1].
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from ir_helpers import celeba, downloads, scans, store
 from ir_helpers.augmentation import flip_and_shift
+from ir_helpers.larger import read_larger
 from ir_helpers.noise import HU_MAX, HU_MIN, low_dose, with_noise
 from ir_helpers.phantoms import ellipses
 from ir_helpers.splits import check_split, members, spread
@@ -27,19 +25,6 @@ __all__ = [
     "to_hounsfield",
     "with_noise",
 ]
-
-_WHERE_FROM = {
-    "faces_congress64.npz": (
-        "700 portraits of the US Government Publishing Office, public domain, from the GitHub repository "
-        "Hainish/congress-images-225x275 at 20531e98, cropped to the face and resized to 64x64; arrays "
-        "images (N, 64, 64, 3) uint8 and bioguide (N,)"
-    ),
-    "ct_tcia256.npz": (
-        "376 chest CT slices of 46 patients of The Cancer Imaging Archive (TCGA-LUAD, TCGA-LUSC, "
-        "ACRIN-FLT-Breast, Lung-Fused-CT-Pathology, COVID-19-NY-SBU, RIDER Pilot); get series with the PyPI "
-        "package idc-index; arrays hu (N, 256, 256) int16 in Hounsfield units and patient (N,)"
-    ),
-}
 
 
 def digits(split, *, count=None, full=False):
@@ -73,7 +58,7 @@ def digits(split, *, count=None, full=False):
     """
     check_split(split)
     if full:
-        arrays = _larger("mnist.npz", otherwise=downloads.fetch_mnist)
+        arrays = read_larger("mnist.npz", otherwise=downloads.fetch_mnist)
     else:
         arrays = store.load_arrays("images/digits.npz")
     images = arrays[f"x_{split}"]
@@ -123,7 +108,7 @@ def faces(split, *, count=None, full=False, source=None):
         return torch.from_numpy(celeba.read_faces(source, split, count))
     check_split(split)
     if full:
-        arrays = _larger("faces_congress64.npz")
+        arrays = read_larger("faces_congress64.npz")
         chosen = members(arrays["bioguide"], split, count)
         return _unit(arrays["images"][chosen]).permute(0, 3, 1, 2).contiguous()
     arrays = store.load_arrays("images/faces.npz")
@@ -182,7 +167,7 @@ def ct_slices(split, *, count=None, full=False, source=None):
     if source is not None:
         hounsfield = scans.read_slices(source, split, count)
     elif full:
-        arrays = _larger("ct_tcia256.npz")
+        arrays = read_larger("ct_tcia256.npz")
         hounsfield = arrays["hu"][members(arrays["patient"], split, count)]
     else:
         arrays = store.load_arrays("images/ct.npz")
@@ -206,29 +191,15 @@ def ct_patients(split):
         If the file is missing.
     """
     check_split(split)
-    patients = _larger("ct_tcia256.npz")["patient"]
+    patients = read_larger("ct_tcia256.npz")["patient"]
     return patients[members(patients, split)]
 
 
 def to_hounsfield(x):
     """Return the Hounsfield units h = 2048 x - 1024 of a normalised CT image, see `ct_slices`."""
+    if not isinstance(x, (int, float, np.number, np.ndarray, torch.Tensor)):
+        raise TypeError(f"x must be a number, an array or a tensor, got {type(x).__name__}")
     return (HU_MAX - HU_MIN) * x + HU_MIN
-
-
-def _larger(name, otherwise=None):
-    """Read `name` from the folder IR_DATA_DIR; if it is not there, call `otherwise` or say how to get it."""
-    folder = os.environ.get("IR_DATA_DIR")
-    path = Path(folder) / name if folder else None
-    if path is not None and path.is_file():
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    if otherwise is not None:
-        return otherwise()
-    state = f"IR_DATA_DIR is {folder!r}, without {name}" if folder else "IR_DATA_DIR is not set"
-    raise store.DataError(
-        f"full=True needs {name} ({_WHERE_FROM[name]}). {state}: put the file in a folder and set "
-        "IR_DATA_DIR to it, or use full=False. More in data/README.md."
-    )
 
 
 def _one_of(full, source):

@@ -8,19 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ir_helpers.files import DataError
 from ir_helpers.noise import HU_MIN
 from ir_helpers.splits import members, spread
-from ir_helpers.store import DataError
 
 __all__ = ["SIZE", "area_weights", "read_dicom"]
 
 SIZE = 256
+# Beyond these a file is no slice of CT, but one that would fill the memory: pixels on a side, and bytes of a file that is
+# deflated as a whole, which unpacks to a thousand times as many at most.
+_MOST_PIXELS, _MOST_DEFLATED = 4096, 2**21
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _NEEDED = [
     *("PatientID", "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "Rows", "Columns", "BitsAllocated"),
 ]
-_OPTIONAL = ["SOPClassUID", "ImageType", "InstanceNumber", "RescaleType"]
+_OPTIONAL = ["SOPClassUID", "ImageType", "InstanceNumber", "RescaleType", "NumberOfFrames", "SamplesPerPixel"]
 
 
 class _Slice(NamedTuple):
@@ -118,6 +121,9 @@ def _skipped_text(folder, files, skipped):
 def _header(pydicom, path):
     """Return the place of a slice in the order, without reading its pixels, or say why it cannot be used."""
     try:
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", "")
+        if getattr(syntax, "is_deflated", False) and os.path.getsize(path) > _MOST_DEFLATED:
+            raise _Unusable(f"deflated, and larger than {_MOST_DEFLATED:,} bytes")
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_NEEDED + _OPTIONAL)
     except pydicom.errors.InvalidDicomError:
         raise _Unusable("not a DICOM file") from None
@@ -126,6 +132,12 @@ def _header(pydicom, path):
         raise _Unusable(f"{getattr(kind, 'name', kind)}, not CT Image Storage")
     if missing := [tag for tag in _NEEDED if header.get(tag) in (None, "")]:
         raise _Unusable(f"without {missing[0]}")
+    if max(header.Rows, header.Columns) > _MOST_PIXELS:
+        raise _Unusable(f"{header.Rows} x {header.Columns} pixels, more than {_MOST_PIXELS} on a side")
+    frames, colours = (int(header.get(tag) or 1) for tag in ("NumberOfFrames", "SamplesPerPixel"))
+    if frames != 1 or colours != 1:
+        shape = (frames, header.Rows, header.Columns) + (colours,) * (colours > 1)
+        raise _Unusable(f"pixels of shape {shape}, not one slice")
     if "LOCALIZER" in header.get("ImageType", ()):
         raise _Unusable("a localizer")
     if header.get("RescaleType", "HU") not in ("HU", "", None):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch.autograd import forward_ad
 
-from ir_helpers.checks import check_batch
+from ir_helpers.checks import check_batch, check_callable
+from ir_helpers.linear_operator import check_operator
+from ir_helpers.per_sample import in_range, powers_of_two
 
 __all__ = ["Basis", "Response", "energy", "response"]
 
@@ -32,6 +34,7 @@ class Basis:
     @classmethod
     def of(cls, A):
         """Return the basis of a ``LinearOperator`` with a stored matrix, by an SVD in double precision, in A's own dtype."""
+        check_operator(A)
         U, S, Vh = torch.linalg.svd(A.matrix().to_dense().double(), full_matrices=False)
         return cls(*(t.to(A.dtype).contiguous() for t in (U.flip(1), Vh.T.flip(1), S.flip(0))))
 
@@ -62,10 +65,10 @@ def energy(basis, delta):
     delta : torch.Tensor
         (B, \\*A.data_shape).
     """
-    check_batch("delta", delta)
-    if delta[0].numel() != len(basis.left):
-        raise ValueError(f"delta must have {len(basis.left)} data a sample, got shape {tuple(delta.shape)}")
-    return (delta.flatten(1) @ basis.left).square()
+    _check("delta", delta, basis)
+    unit = powers_of_two(delta)
+    squares, area = ((delta / unit).flatten(1) @ basis.left).square(), unit.reshape(-1, 1).double() ** 2
+    return in_range("energy of delta", squares * area, delta.dtype, area)
 
 
 def response(reconstruct, basis, y):
@@ -102,12 +105,24 @@ def response(reconstruct, basis, y):
     >>> response(A.T, Basis.of(A), torch.zeros(1, 2)).gains.round(decimals=4)
     tensor([[1., 2.]])
     """
-    check_batch("y", y)
-    if y[0].numel() != len(basis.left):
-        raise ValueError(f"y must have {len(basis.left)} data a sample, got shape {tuple(y.shape)}")
+    check_callable("reconstruct", reconstruct)
+    _check("y", y, basis)
     answers = [_along(reconstruct, y, direction.reshape(y.shape[1:])) for direction in basis.left.T]
     gains = [answer @ v for answer, v in zip(answers, basis.right.T, strict=True)]
     return Response(torch.stack(gains, 1), torch.stack([answer.norm(dim=1) for answer in answers], 1))
+
+
+def _check(name, values, basis):
+    if not isinstance(basis, Basis):
+        raise TypeError(f"basis must be a Basis, made by Basis.of(A), got {type(basis).__name__}")
+    check_batch(name, values)
+    if values[0].numel() != len(basis.left):
+        raise ValueError(f"{name} must have {len(basis.left)} data a sample, got shape {tuple(values.shape)}")
+    if values.dtype != basis.left.dtype or values.device != basis.left.device:
+        raise TypeError(
+            f"{name} is {values.dtype} on {values.device}, basis {basis.left.dtype} on {basis.left.device}: "
+            f"pass {name}.to(basis.left)"
+        )
 
 
 def _along(reconstruct, y, direction):

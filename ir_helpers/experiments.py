@@ -50,6 +50,8 @@ class Experiment:
         By method: how many networks are trained, with the seeds 0, 1, ...; three of a method that is not named.
     further : dict of str to callable
         Other images that the networks are measured on: by the ending of their table's name, a function that returns them.
+    tuning_restarts : int
+        Of the attack that compares settings.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Experiment:
     augment: Callable | None = None
     seeds: Mapping = field(default_factory=dict)
     further: Mapping = field(default_factory=dict)
+    tuning_restarts: int = 1
 
     @property
     def methods(self):

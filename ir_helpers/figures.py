@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ir_helpers.checks import finite, positive, positive_int
+
 # Colours of Okabe and Ito, told apart with any common colour vision; line styles differ too, for print in grey.
 # A method keeps its colour and line in the whole book.
 METHODS = {
@@ -80,7 +82,10 @@ def panels(rows=1, columns=1, *, height=2.9, width=_WIDTH, sharex=False, sharey=
     ratios : sequence of float, optional
         Relative widths of the columns.
     """
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    rows, columns = positive_int("rows", rows), positive_int("columns", columns)
+    figure = Figure(
+        figsize=(positive("width", width), positive("height", height) * rows), layout="constrained"
+    )
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, width_ratios=ratios)
     return figure, axes
 
@@ -115,6 +120,9 @@ def images(
     colorbar : str, optional
         Draws a colour bar with this label.
     """
+    if not len(rows) or not any(len(row) for row in rows):
+        raise ValueError(f"rows must hold at least one image, got {rows!r}")
+    window = tuple(finite("window", value) for value in window)
     pixels = [[None if image is None else _pixels(image) for image in row] for row in rows]
     count = max(len(row) for row in rows)
     size = size or min(1.9, _WIDTH / count)
@@ -158,10 +166,14 @@ def curves(tables, *, x="relative_radius", y="rho", band=None, xlabel="", ylabel
     logx, logy : bool
         Logarithmic axes.
     """
+    if not tables:
+        raise ValueError(f"tables must hold at least one table by the name of its method, got {tables!r}")
     figure, axis = panels(height=3.3)
     for name, table in tables.items():
         if name not in METHODS:
             raise ValueError(f"tables has the method {name!r}; known are {sorted(METHODS)}")
+        if missing := [column for column in (x, y, band) if column is not None and column not in table]:
+            raise ValueError(f"tables[{name!r}] has no columns {missing}: it has {list(table)}")
         axis.plot(table[x], table[y], label=name, **METHODS[name])
         if band is not None:
             axis.fill_between(
@@ -181,11 +193,14 @@ def curves(tables, *, x="relative_radius", y="rho", band=None, xlabel="", ylabel
 
 def hounsfield_window(centre, width):
     """Return the (black, white) values of a CT image x in [0, 1] for a window in Hounsfield units: x = (HU + 1024) / 2048."""
+    centre, width = finite("centre", centre), positive("width", width)
     return tuple((centre + sign * width / 2 + 1024) / 2048 for sign in (-1, 1))
 
 
 def png(figure, *, dpi=100, colours=None):
     """Return a figure as PNG bytes; ``colours`` reduces them to a palette, several times smaller for line art and greys."""
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure must be a matplotlib.figure.Figure, got {type(figure).__name__}")
     data = _rendered(figure, "png", dpi=dpi)
     if colours is None:
         return data

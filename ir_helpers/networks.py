@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from ir_helpers import operators, store
 from ir_helpers.reconstructors import LinearReconstructor, Perturber, Reconstructor
@@ -28,6 +27,8 @@ __all__ = [
 _OPERATORS = {"gaussian": operators.gaussian, "dct_block": operators.dct_block}
 _OPERATORS |= {"parallel_beam": operators.parallel_beam, "with_spectrum": operators.with_spectrum}
 _PROBES = 8  # numbers that tell two operators apart
+# What a file may ask for, so that one from elsewhere cannot fill the memory: numbers in a matrix, sizes, levels.
+_MOST_ENTRIES, _MOST_SIDE, _MOST_LEVELS = 2**28, 2**13, 12
 _SAME = 1e-4  # rounding differs between machines by 1e-6, another seed or angle by 1e-2
 
 
@@ -58,6 +59,7 @@ def save(name, f, operator, **notes):
     if not isinstance(f, Reconstructor) or not isinstance(f.network, UNet):
         raise TypeError(f"f must be a Reconstructor over a UNet, got {type(f).__name__}")
     fingerprint = _fingerprint(make_operator(operator))
+    _check_operator(operator)  # what cannot be loaded is not saved
     gap = _gap(_fingerprint(f.operator.to("cpu").to(torch.float32)), fingerprint)
     if not gap <= _SAME:
         raise ValueError(f"operator must describe f.operator, but {operator!r} differs from it by {gap:.1e}")
@@ -86,14 +88,15 @@ def pretrained(name):
     Raises
     ------
     DataError
-        If there is no such file, it was altered, or the operator made here is not the one it was trained with.
+        If there is no such file, it was altered, it asks for more memory than any network of the book could need, or the
+        operator made here is not the one it was trained with.
     """
     if isinstance(name, str) and name not in list_pretrained():
         raise store.DataError(f"there is no network {name!r}; list_pretrained() gives {list_pretrained()}")
     try:
         tensors, notes = store.load_weights(name)
         f = _rebuild(tensors, notes)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, store.DataError) or not isinstance(name, (str, Path)):
             raise
         raise store.DataError(f"{name} is not a network that networks.save wrote: {error}") from error
@@ -102,15 +105,49 @@ def pretrained(name):
 
 
 def _rebuild(tensors, notes):
+    settings = json.loads(notes["network"])
+    _check_network(settings, tensors)
+    _check_operator(json.loads(notes["operator"]))
     A = _operator(notes["operator"])
     gap = _gap(_fingerprint(A), json.loads(notes["fingerprint"]))
     if not gap <= _SAME:
         raise ValueError(f"it belongs to another operator than {A}, whose fingerprint differs by {gap:.1e}")
-    f = Reconstructor(A, UNet(**json.loads(notes["network"])), start=notes["start"])
+    f = Reconstructor(A, UNet(**settings), start=notes["start"])
     f.load_state_dict(tensors)
     if bad := [key for key, values in tensors.items() if not torch.isfinite(values).all()]:
         raise ValueError(f"the tensors {bad} have NaN or infinite values")
     return f
+
+
+def _check_network(settings, tensors):
+    """Raise unless the tensors are those of a UNet with these settings, before memory is taken for it."""
+    if not isinstance(settings, dict):
+        raise TypeError(f"network must be a dict of the settings of a UNet, got {str(settings)[:200]}")
+    if not settings.get("levels", 1) <= _MOST_LEVELS or not settings.get("fold", 1) <= _MOST_SIDE:
+        raise ValueError(f"network has more than {_MOST_LEVELS} levels, or an absurd fold: {settings}")
+    with torch.device("meta"):  # shapes only
+        shapes = {f"network.{key}": value.shape for key, value in UNet(**settings).state_dict().items()}
+    wrong = {key for key in shapes.keys() | tensors.keys() if key not in tensors or key not in shapes}
+    wrong = wrong or {key for key in shapes if shapes[key] != tensors[key].shape}
+    if wrong:
+        raise ValueError(f"its tensors {sorted(wrong)[:3]} do not fit its network, {settings}")
+
+
+def _check_operator(operator):
+    """Raise if making the operator would take more memory or time than any of the book's."""
+    if not isinstance(operator, Mapping):
+        raise TypeError(
+            f"operator must be a dict with a factory and its arguments, got {str(operator)[:200]}"
+        )
+    sizes = [operator.get(key, 1) for key in ("num_measurements", "image_size", "num_angles")]
+    pixels = [math.prod(operator.get("image_shape", ())), operator.get("image_size", 1) ** 2]
+    rows = [operator.get("num_measurements", 1), len(operator.get("singular_values", "1"))]
+    rows += [operator.get("num_angles", 1)]
+    most = (
+        _MOST_ENTRIES // 4 if operator.get("backend") == "matrix" else _MOST_ENTRIES
+    )  # stored twice, with indices
+    if max(sizes + rows) > _MOST_SIDE or max(pixels) * max(rows) > most:
+        raise ValueError(f"operator is larger than any of the book: {str(operator)[:200]}")
 
 
 @functools.lru_cache(maxsize=4)

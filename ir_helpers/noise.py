@@ -5,7 +5,8 @@ import math
 import numpy as np
 import torch
 
-from ir_helpers.checks import check_batch, finite, positive
+from ir_helpers.checks import check_batch, check_seed, finite, positive
+from ir_helpers.per_sample import norms
 
 __all__ = ["HU_MAX", "HU_MIN", "WATER_PER_MM", "low_dose", "with_noise"]
 
@@ -14,6 +15,7 @@ __all__ = ["HU_MAX", "HU_MIN", "WATER_PER_MM", "low_dose", "with_noise"]
 WATER_PER_MM = 0.0192
 # x = 0 and x = 1 in Hounsfield units.
 HU_MIN, HU_MAX = -1024.0, 1024.0
+_MOST_PHOTONS = 1e15  # of one ray: beyond, float64 no longer counts singly
 
 
 def with_noise(y, relative_level, *, seed=0):
@@ -44,11 +46,9 @@ def with_noise(y, relative_level, *, seed=0):
     level = finite("relative_level", relative_level)
     if level < 0:
         raise ValueError(f"relative_level must be at least 0, got {relative_level!r}")
-    noise = np.random.default_rng(seed).standard_normal(tuple(y.shape))
+    noise = np.random.default_rng(check_seed(seed)).standard_normal(tuple(y.shape))
     noise = torch.from_numpy(noise).to(dtype=y.dtype, device=y.device)
-    flat = y.detach().flatten(1)
-    deviation = level * flat.norm(dim=1) / math.sqrt(flat.shape[1])
-    return y + deviation.reshape(-1, *[1] * (y.ndim - 1)) * noise
+    return y + level * norms(y.detach()) / math.sqrt(y[0].numel()) * noise
 
 
 def low_dose(A, x, photons, generator, *, field_of_view_mm=350.0):
@@ -99,6 +99,10 @@ def low_dose(A, x, photons, generator, *, field_of_view_mm=350.0):
     Buzug, Computed Tomography, 2008, doi:10.1007/978-3-540-39408-2. Attenuation of water:
     doi:10.18434/T4D01F.
     """
+    if not callable(A):
+        raise TypeError(
+            f"A must be a linear map such as operators.parallel_beam(...), got {type(A).__name__}"
+        )
     check_batch("x", x)
     positive("photons", photons)
     positive("field_of_view_mm", field_of_view_mm)
@@ -113,6 +117,15 @@ def low_dose(A, x, photons, generator, *, field_of_view_mm=350.0):
         clean = A(x).double()
         ones = A(torch.ones_like(x[:1])).double()
         rate = photons * torch.exp(-length * (slope * clean + offset * ones))
+        if rate.max() > _MOST_PHOTONS:
+            raise ValueError(
+                f"photons and x give {rate.max():.1e} counts for a ray, more than the {_MOST_PHOTONS:.0e} that can be drawn: "
+                "pass fewer photons, and x in [0, 1]"
+            )
         counts = torch.poisson(rate, generator=generator).clamp(min=0.5)
         noisy = (-torch.log(counts / photons) / length - offset * ones) / slope
+        if not torch.isfinite(noisy).all():
+            raise ValueError(
+                f"photons {photons!r} and field_of_view_mm {field_of_view_mm!r} give data beyond any number"
+            )
     return noisy.to(x.dtype)

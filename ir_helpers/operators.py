@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ir_helpers import tomography
+from ir_helpers.arrays import real_array
 from ir_helpers.backends import DenseBackend, SparseBackend
-from ir_helpers.checks import check_seed, finite, positive, positive_int, shape_of
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers.checks import check_seed, finite, positive_int, shape_of
+from ir_helpers.linear_operator import LinearOperator, adjoint_gap, operator_norm
 
 __all__ = [
     "LinearOperator",
@@ -128,10 +129,10 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
         ASTRA's own GPU pair is not matched. The adjoint is exact in each case.
         "auto" takes the matrix where both copies fit 2 GiB.
     angle_offset : float
-        Turns every view by this angle, in radians.
+        Turns every view by this angle, in radians, at most a full turn.
     axis_shift : float
-        Moves the detector against the centre of rotation, in detector bins (pixels); where positive, data move to
-        lower bins.
+        Moves the detector against the centre of rotation, in detector bins (pixels), at most by all of them; where
+        positive, data move to lower bins.
 
     References
     ----------
@@ -144,6 +145,12 @@ def parallel_beam(image_size, num_angles, *, backend="auto", angle_offset=0.0, a
         finite("angle_offset", angle_offset),
         finite("axis_shift", axis_shift),
     )
+    # ASTRA does not return from numbers that are far too large.
+    for name, limit in (("angle_offset", 2 * math.pi), ("axis_shift", geometry.num_detectors)):
+        if abs(getattr(geometry, name)) > limit:
+            raise ValueError(
+                f"{name} must be from {-limit:.4g} to {limit:.4g}, got {getattr(geometry, name)!r}"
+            )
     if backend not in ("auto", "matrix", "astra"):
         raise ValueError(f'backend must be "auto", "matrix" or "astra", got {backend!r}')
     if backend == "auto":
@@ -162,15 +169,27 @@ def from_matrix(matrix, image_shape):
     image_shape : tuple of int
         (C, H, W) with C·H·W = n.
     """
-    matrix = torch.as_tensor(matrix)
     shape = shape_of("image_shape", image_shape)
+    if isinstance(matrix, np.ndarray) and matrix.dtype in (np.float32, np.float64):
+        matrix = torch.from_numpy(
+            matrix.copy()
+        )  # what happens to the array later is none of the operator's business
+    if not isinstance(matrix, torch.Tensor):
+        kind = f"an array of {matrix.dtype}" if isinstance(matrix, np.ndarray) else type(matrix).__name__
+        raise TypeError(
+            f"matrix must be a float32 or float64 tensor or array, got {kind}: pass np.asarray(..., dtype='float32')"
+        )
+    if matrix.is_meta:
+        raise TypeError(
+            "matrix is on the device meta, which holds no numbers: pass a tensor of the cpu or a GPU"
+        )
     if matrix.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"matrix must be float32 or float64, got {matrix.dtype}: pass matrix.astype('float32')"
         )
-    if matrix.ndim != 2 or matrix.shape[1] != math.prod(shape):
+    if matrix.ndim != 2 or len(matrix) == 0 or matrix.shape[1] != math.prod(shape):
         raise ValueError(
-            f"matrix has shape {tuple(matrix.shape)}, image_shape {shape} needs m × {math.prod(shape)}"
+            f"matrix has shape {tuple(matrix.shape)}, image_shape {shape} needs m × {math.prod(shape)}, m ≥ 1"
         )
     if not torch.isfinite(matrix).all():
         raise ValueError("matrix has NaN or infinite entries: pass a finite one")
@@ -207,10 +226,11 @@ def with_spectrum(singular_values, image_shape, seed=0):
     [0.5, 1.0, 2.0]
     """
     shape = shape_of("image_shape", image_shape)
-    n, given = math.prod(shape), np.shape(singular_values)
-    if len(given) != 1 or not 1 <= given[0] <= n:
-        raise ValueError(f"singular_values must be 1 to {n} numbers for {shape}, got shape {given}")
-    values = np.array([positive("singular_values", value) for value in singular_values])
+    n, values = math.prod(shape), real_array("singular_values", singular_values, 1)
+    if len(values) > n:
+        raise ValueError(f"singular_values must be 1 to {n} numbers for {shape}, got shape {values.shape}")
+    if not (values > 0).all():
+        raise ValueError(f"singular_values must be positive, got a minimum of {values.min()}")
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
     V, U = (_orthonormal(rng.standard_normal((size, len(values)))) for size in (n, len(values)))
     return from_matrix(((U * values) @ V.T).astype(np.float32), shape)
@@ -219,30 +239,3 @@ def with_spectrum(singular_values, image_shape, seed=0):
 def _orthonormal(columns):
     Q, R = np.linalg.qr(columns)
     return Q * np.sign(np.diagonal(R))  # else the signs, and the distribution, are LAPACK's choice
-
-
-def adjoint_gap(A, *, seed=0):
-    """Return the relative error ``|⟨Au, v⟩ − ⟨u, Aᵀv⟩| / (‖Au‖ ‖v‖)`` of the adjoint for random u and v.
-
-    The inner products are summed in double precision, so the gap is that of the operator, not of the test.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    u, v = (
-        torch.randn(1, *shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype)
-        for shape in (A.image_shape, A.data_shape)
-    )
-    Au, Atv = A(u).double(), A.T(v).double()
-    u, v = u.double(), v.double()
-    return (torch.sum(Au * v) - torch.sum(u * Atv)).abs().item() / (Au.norm() * v.norm()).item()
-
-
-def operator_norm(A, *, steps=50, seed=0):
-    """Return an estimate of the largest singular value ‖A‖₂ by ``steps`` power iterations on AᵀA.
-
-    The estimate never exceeds the true norm (up to rounding) and grows with ``steps``.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    u = torch.randn(1, *A.image_shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype)
-    for _ in range(positive_int("steps", steps)):
-        u = A.T(A(u / u.norm()))
-    return A(u / u.norm()).norm().item()

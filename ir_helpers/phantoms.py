@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ir_helpers.checks import positive_int
+from ir_helpers.checks import check_seed, positive_int
 
 __all__ = ["ellipses"]
 
@@ -31,9 +31,10 @@ def ellipses(count, image_size=64, *, seed=0):
     Raises
     ------
     ValueError
-        If `count` or `image_size` is not a positive int.
+        If `count` or `image_size` is not a positive int, or `seed` is negative or no int.
     """
     count, size = positive_int("count", count), positive_int("image_size", image_size)
+    check_seed(seed)
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     images = np.stack([_phantom(axis, np.random.default_rng([seed, i])) for i in range(count)])
     return torch.from_numpy(images.clip(0, 1).astype(np.float32))[:, None]

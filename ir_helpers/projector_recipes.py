@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ir_helpers import operators, tomography
+from ir_helpers.files import write_table
 from ir_helpers.jobs import run_all
 
 __all__ = ["BATCHES", "OUTPUTS", "SIZES", "make"]
@@ -39,9 +40,7 @@ def make(out, machine):
     # One after the other on one device, or they would slow each other down.
     alone = replace(machine, devices=machine.devices[:1], workers=1)
     rows = [row for result in run_all(_measure, jobs, alone) for row in result]
-    path = Path(out, OUTPUTS[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
+    write_table(Path(out, OUTPUTS[0]), pd.DataFrame(rows), "%.4g")
 
 
 def _measure(job, folder, device):

@@ -21,6 +21,7 @@ import torch
 
 from ir_helpers import (
     chest_recipes,
+    files,
     image_recipes,
     jobs,
     network_recipes,
@@ -158,7 +159,8 @@ def record_hashes(folder, outputs):
             raise store.DataError(f"{path} has no row for {name}; add one, with the sha256 {digest}")
         cells = lines[rows[0]].split("|")
         lines[rows[0]] = "|".join([*cells[:-2], f" `{digest}` ", cells[-1]])
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    files.write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _devices(device):
@@ -214,6 +216,7 @@ def _run(chosen, device, aside):
     machine = jobs.Machine(devices, chosen.workers or len(devices), folder)
     for recipe in (RECIPES[name] for name in chosen.names):
         try:
+            _check_writable(out)  # now, and not after hours of training
             recipe.function(out, machine)
             if out == store.DATA:
                 record_hashes(out, recipe.outputs)
@@ -223,6 +226,16 @@ def _run(chosen, device, aside):
         for name in recipe.outputs if aside is None else ():
             print(f"{recipe.name}: {out / name} sha256 {store.sha256(out / name)}")
     return 0
+
+
+def _check_writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise store.DataError(
+            f"{folder} cannot be written to: {error}. Name another one, --out FOLDER"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from ir_helpers import classical
-from ir_helpers.checks import check_batch
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers.linear_operator import check_data, check_operator
 
 __all__ = ["LinearReconstructor", "Perturber", "Reconstructor"]
 
@@ -20,8 +19,7 @@ class _OverOperator(nn.Module):
 
     def __init__(self, A):
         super().__init__()
-        if not isinstance(A, LinearOperator):
-            raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+        check_operator(A)
         self.operator = A
 
     def _apply(self, fn, recurse=True):
@@ -60,6 +58,7 @@ class Reconstructor(_OverOperator):
 
     def forward(self, y):
         """Return x̂, shape (B, \\*image_shape), for data (B, \\*data_shape)."""
+        _check_device(self.operator, y)
         with torch.autocast(y.device.type, enabled=False):  # the operator keeps its precision
             start = _STARTS[self.start](self.operator, y)
         image = self.network(start).to(start.dtype)
@@ -86,7 +85,7 @@ class LinearReconstructor(_OverOperator):
 
     def forward(self, y):
         """Return B y, shape (B, \\*image_shape)."""
-        check_batch("y", y, self.operator.data_shape)
+        check_data(self.operator, y)
         return (y.flatten(1) @ self.matrix.T).reshape(-1, *self.operator.image_shape)
 
 
@@ -113,6 +112,7 @@ class Perturber(_OverOperator):
         super().__init__(A)
         if start not in _STARTS:
             raise ValueError(f"start must be one of {sorted(_STARTS)}, got {start!r}")
+        _check_type(A, network)
         self.network, self.sees_error, self.start = network, sees_error, start
 
     def forward(self, y, estimate, x=None):
@@ -120,6 +120,7 @@ class Perturber(_OverOperator):
         if self.sees_error and x is None:
             raise ValueError("x must be given: this network sees the error f(y) - x")
         A, B = self.operator, _STARTS[self.start]
+        _check_device(A, y)
         with torch.autocast(y.device.type, enabled=False):
             seen = [B(A, y), estimate, B(A, A(estimate) - y)]
             seen += [estimate - x] if self.sees_error else []
@@ -128,7 +129,17 @@ class Perturber(_OverOperator):
             return A(image.to(y.dtype))
 
 
+def _check_device(A, y):
+    # The rest is checked by the operator; autocast must know the device before.
+    if not isinstance(y, torch.Tensor):
+        raise TypeError(f"y must be a floating-point torch.Tensor, got {type(y).__name__}")
+    if y.device != A.device:
+        raise TypeError(f"y is on the device {y.device}, A on {A.device}: pass y.to(A.device)")
+
+
 def _check_type(A, network):
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
     for weight in network.parameters():
         if weight.is_floating_point() and weight.dtype != A.dtype:
             raise TypeError(f"A has dtype {A.dtype}, network {weight.dtype}: pass A.to({weight.dtype})")

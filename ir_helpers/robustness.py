@@ -1,5 +1,7 @@
 """Numbers over images and attacks: squared error, PSNR, SSIM, and the worst-case error ρ(ε) as a table."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,7 +9,18 @@ from skimage.metrics import structural_similarity
 from tqdm.auto import tqdm
 
 from ir_helpers import attacks
-from ir_helpers.checks import check_attack_inputs, check_images, positive, positive_int
+from ir_helpers.checks import (
+    check_attack_inputs,
+    check_batch,
+    check_callable,
+    check_images,
+    check_seed,
+    is_real,
+    positive,
+    positive_int,
+)
+from ir_helpers.linear_operator import check_operator
+from ir_helpers.per_sample import in_range, norms, powers_of_two
 
 _SSIM_WINDOW = 11  # pixels on a side
 
@@ -15,7 +28,9 @@ _SSIM_WINDOW = 11  # pixels on a side
 def squared_error(estimate, x):
     """Return ‖x̂ − x‖₂² for each image, shape (B,)."""
     check_images(estimate, x)
-    return (estimate - x).square().flatten(1).sum(1)
+    squares, unit = _squares(estimate, x)
+    area = powers_of_two(torch.maximum(estimate.abs(), x.abs())).flatten().double() ** 2
+    return in_range("the squared error of estimate and x", squares.sum(1) * unit**2, x.dtype, area)
 
 
 def psnr(estimate, x, *, data_range=1.0):
@@ -25,7 +40,15 @@ def psnr(estimate, x, *, data_range=1.0):
     """
     check_images(estimate, x)
     positive("data_range", data_range)
-    return 10 * torch.log10(data_range**2 / (estimate - x).square().flatten(1).mean(1))
+    squares, unit = _squares(estimate, x)
+    return (20 * (math.log10(data_range) - torch.log10(unit)) - 10 * torch.log10(squares.mean(1))).to(x.dtype)
+
+
+def _squares(estimate, x):
+    """Return (x̂ − x)² / s², (B, n), and s, (B,), a power of two: in these units squares stay in range. In float64."""
+    difference = estimate - x
+    unit = powers_of_two(difference)
+    return (difference / unit).square().flatten(1), unit.flatten().double()
 
 
 def ssim(estimate, x, *, data_range=1.0):
@@ -39,17 +62,31 @@ def ssim(estimate, x, *, data_range=1.0):
     """
     check_images(estimate, x)
     positive("data_range", data_range)
-    if min(x.shape[-2:]) < _SSIM_WINDOW:
+    if x.ndim != 4 or min(x.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(
-            f"ssim needs images of at least 11 × 11 pixels, its window, got shape {tuple(x.shape)}"
+            f"x must have shape (B, C, H, W) with at least 11 × 11 pixels, the window, got {tuple(x.shape)}"
         )
-    pairs = zip(estimate.detach().cpu().numpy(), x.detach().cpu().numpy(), strict=True)
-    values = [
-        structural_similarity(
-            a, b, data_range=data_range, channel_axis=0, gaussian_weights=True, use_sample_covariance=False
+    precise = torch.promote_types(x.dtype, torch.float32)
+    exponent = max(math.frexp(data_range)[1], -1000)  # a power of two as the unit: squares stay in range
+    pairs = zip(
+        *((t.detach().cpu().to(precise) * 2.0**-exponent).numpy() for t in (estimate, x)), strict=True
+    )
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        values = [
+            structural_similarity(
+                a,
+                b,
+                data_range=data_range * 2.0**-exponent,
+                channel_axis=0,
+                gaussian_weights=True,
+                use_sample_covariance=False,
+            )
+            for a, b in pairs
+        ]
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"data_range is {data_range!r}, far below the values of estimate and x: pass their range"
         )
-        for a, b in pairs
-    ]
     return torch.tensor(np.array(values), dtype=x.dtype)
 
 
@@ -61,11 +98,13 @@ def worst_region(estimate, x, *, size=32):
     """
     check_images(estimate, x)
     positive_int("size", size)
-    if size > min(x.shape[-2:]):
-        raise ValueError(f"size must be at most the image's, got {size} for images of shape {tuple(x.shape)}")
-    squares = (estimate - x).square().mean(1, keepdim=True)
-    means = torch.nn.functional.avg_pool2d(squares, size, stride=1)
-    return means.flatten(1).amax(1).sqrt()
+    if x.ndim != 4 or size > min(x.shape[-2:]):
+        raise ValueError(
+            f"size must be at most that of images (B, C, H, W), got {size} for images of shape {tuple(x.shape)}"
+        )
+    squares, unit = _squares(estimate, x)
+    means = torch.nn.functional.avg_pool2d(squares.reshape(x.shape).mean(1, keepdim=True), size, stride=1)
+    return (means.flatten(1).amax(1).sqrt() * unit).to(x.dtype)
 
 
 def curve(
@@ -98,13 +137,18 @@ def curve(
     Returns
     -------
     pandas.DataFrame
-        Columns ``radius`` (mean ‖δ‖₂ allowed), ``relative_radius`` (mean of it over ‖y‖₂), ``rho``, ``rho_sem`` (its
+        Columns ``radius`` (mean ‖δ‖₂ allowed), ``relative_radius`` (mean of it over ‖y‖₂, where that is not 0), ``rho``, ``rho_sem`` (its
         standard error over images), ``psnr`` and ``ssim`` (means under attack; no ``ssim`` below 11 × 11 pixels), ``images``,
         ``steps``, ``restarts``.
     """
+    check_operator(A)
+    check_callable("reconstruct", reconstruct)
+    check_batch("x", x, A.image_shape)
     y = A(x) if y is None else y
     radii, scale = sorted(_checked_radii(radii)), _checked_scale(relative_to, x)
-    positive_int("restarts", restarts), positive_int("batch_size", batch_size)
+    positive_int("steps", steps), positive_int("restarts", restarts)
+    batch_size = positive_int("batch_size", batch_size)
+    check_seed(seed)
     check_attack_inputs(y, x, 0.0)
     blocks = [
         _curve_of_batch(reconstruct, *part, radii, steps, restarts, seed)
@@ -125,7 +169,8 @@ def curve(
 
 def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
     """Return one row for each image and radius."""
-    rows, delta, norms = [], torch.zeros_like(y), y.flatten(1).norm(dim=1)
+    rows, delta, size = [], torch.zeros_like(y), norms(y).flatten()
+    norms_of_data = torch.where(size > 0, size, torch.nan)
     # Searches of a second or two need no bar; TQDM_DISABLE=1 hides it from pages and tests.
     for step, radius in enumerate(tqdm(radii, desc="radii", leave=False, delay=2)):
         allowed = radius * scale
@@ -136,12 +181,12 @@ def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
             estimate = reconstruct(y + delta)
         columns = {
             "radius": allowed,
-            "relative_radius": allowed / norms,
+            "relative_radius": allowed / norms_of_data,
             "error": squared_error(estimate, x),
             "psnr": psnr(estimate, x),
             "ssim": ssim(estimate, x)
-            if min(x.shape[-2:]) >= _SSIM_WINDOW
-            else torch.full_like(norms, torch.nan),
+            if x.ndim == 4 and min(x.shape[-2:]) >= _SSIM_WINDOW
+            else torch.full_like(size, torch.nan),
         }
         rows.append(
             pd.DataFrame({k: v.detach().cpu().double().numpy() for k, v in columns.items()}).assign(step=step)
@@ -151,12 +196,16 @@ def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
 
 def _checked_radii(radii):
     try:
-        values = [float(r) for r in radii]
-    except (TypeError, ValueError):
+        values = [r.item() if isinstance(r, torch.Tensor) else r for r in radii]
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # no sequence, or tensors of more than one number, or of none
         values = []
-    if not values or not all(np.isfinite(v) and v >= 0 for v in values):
+    if not values or not all(is_real(v) and 0 <= v < math.inf for v in values):
         raise ValueError(f"radii must be a sequence of finite numbers, none negative, got {radii!r}")
-    return values
+    return [float(v) for v in values]
 
 
 def _checked_scale(relative_to, x):
@@ -164,6 +213,11 @@ def _checked_scale(relative_to, x):
         return torch.ones(len(x), dtype=x.dtype, device=x.device)
     if not isinstance(relative_to, torch.Tensor) or tuple(relative_to.shape) != (len(x),):
         raise ValueError(f"relative_to must be a tensor of shape ({len(x)},), got {relative_to!r}")
+    if relative_to.dtype != x.dtype or relative_to.device != x.device:
+        raise TypeError(
+            f"relative_to is {relative_to.dtype} on {relative_to.device}, x {x.dtype} on {x.device}: "
+            "pass relative_to.to(x)"
+        )
     if not (torch.isfinite(relative_to) & (relative_to >= 0)).all():
         raise ValueError(f"relative_to must be finite and not negative, got {relative_to!r}")
     return relative_to

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from ir_helpers import chest, processes, robustness
+from ir_helpers.files import write_table
 from ir_helpers.jobs import run_all
 
 __all__ = ["OUTPUTS", "make"]
@@ -39,11 +40,7 @@ def make(out, machine):
     table = pd.DataFrame(found)
     alone = table[table["processes"] == 1].set_index("method")["images_per_second"]
     table["speed_up"] = table["images_per_second"] / table["method"].map(alone)
-    path = Path(out, OUTPUTS[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.sort_values(["method", "processes"]).to_csv(
-        path, index=False, float_format="%.4g", lineterminator="\n"
-    )
+    write_table(Path(out, OUTPUTS[0]), table.sort_values(["method", "processes"]), "%.4g")
 
 
 def _measure(job, folder, device):

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from ir_helpers.dicom import SIZE, area_weights, read_dicom
+from ir_helpers.files import DataError
 from ir_helpers.splits import spread
-from ir_helpers.store import DataError
 
 __all__ = ["read_slices"]
 
 # LoDoPaB-CT stores mu / mu_max, mu in 1/m, where mu = mu_water + (mu_water - mu_air) h / 1000 and mu_max is the mu of
 # h = 3071 HU.
 _LODOPAB_WIDTH, _MU_WATER, _MU_AIR, _MU_MAX = 362, 20.0, 0.02, 81.35858
+_MOST = 1024  # slices in a file: those published have 128
 _BLOCK = 32  # slices in memory at once, besides those returned: 34 MB in float64
 
 
@@ -97,14 +98,25 @@ def _ground_truth(path):
     h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:
+            # A file may say that its numbers lie in another one; what is read is this file and no other.
+            if not isinstance(file.get("data", getlink=True), (h5py.HardLink, type(None))):
+                raise DataError(f"{path} refers to another place for its dataset 'data': unpack it again")
             data = file.get("data")
             shape = getattr(data, "shape", None)
             if shape is None or shape[1:] != (_LODOPAB_WIDTH, _LODOPAB_WIDTH):
                 raise DataError(
                     f"{path} is not in LoDoPaB-CT's layout: its dataset 'data' must have shape (N, 362, 362), got {shape}"
                 )
+            if len(data) > _MOST:
+                raise DataError(f"{path} announces {len(data):,} slices, those of LoDoPaB-CT hold 128")
+            if data.is_virtual or data.external or data.dtype.kind != "f":
+                raise DataError(
+                    f"{path} must hold the numbers of its dataset 'data' itself, as floats: unpack it again"
+                )
             yield data
-    except OSError as error:  # h5py's error for files that are cut off
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py's errors for files that are cut off
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"could not read {path}: {error}. Unpack or download it again") from error
 
 

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ir_helpers.checks import check_batch
+from ir_helpers.linear_operator import check_data
 
 __all__ = ["smooth_inverse"]
 
@@ -49,7 +49,9 @@ def smooth_inverse(A, y):
     ----------
     The law of natural images: D. J. Field, J. Opt. Soc. Am. A 4 (1987), doi:10.1364/JOSAA.4.002379.
     """
-    check_batch("y", y, A.data_shape)
+    check_data(A, y)
+    if len(A.image_shape) != 3:
+        raise ValueError(f"A must have images of shape (C, H, W) for a smooth inverse, got {A.image_shape}")
     if A not in _known:
         with torch.inference_mode(False):  # else later gradients could not use what is kept
             _known[A] = _Prior(A.image_shape, A.dtype, A.device), _inverse(A)

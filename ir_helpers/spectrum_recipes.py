@@ -8,6 +8,7 @@ import torch
 
 from ir_helpers import attacks, directions, networks, robustness, store, theory
 from ir_helpers.catalogue import SPECTRA
+from ir_helpers.files import write_table
 from ir_helpers.jobs import run_all
 from ir_helpers.network_recipes import SEARCH, SEEDS
 
@@ -39,10 +40,8 @@ def make(out, machine):
     rows = pd.DataFrame([result["row"] for result in results])
     along = pd.concat([pd.DataFrame(result["directions"]) for result in results if result["directions"]])
     for name, table in zip(OUTPUTS, (rows, along), strict=True):
-        path = Path(out, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         table = table.sort_values(["condition", "method", "seed"], kind="stable")
-        table.to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
+        write_table(Path(out, name), table, "%.5g")
 
 
 def _job(condition, method, seed, settings):

@@ -10,11 +10,12 @@ import os
 from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from ir_helpers.files import DataError, read_arrays, write
 
 __all__ = [
     "DATA",
@@ -35,10 +36,6 @@ COLUMNS = ["file", "content", "source", "licence", "recipe", "seed", "sha256"]
 # Files whose hash was right, as (path, size, time of change, hash): hashing once per process keeps chapters
 # fast, and the size and time notice a file that a recipe rewrites in the meantime.
 _checked = set()
-
-
-class DataError(RuntimeError):
-    """A data file is missing, altered, unlisted or could not be fetched; the text says what to do."""
 
 
 def manifest():
@@ -95,8 +92,15 @@ def checked(name):
     Raises
     ------
     DataError
-        If the file is not listed, missing, or altered. The text names the command that restores it.
+        If the file is not listed, missing, altered, or a link to a place outside of `data/`. The text names the command
+        that restores it.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str such as 'images/ct.npz', not {type(name).__name__}")
+    if "\\" in name or Path(name).is_absolute() or name[1:2] == ":":
+        raise DataError(
+            f"{name!r} must be a path below data/ with forward slashes, such as 'images/ct.npz', on Windows too"
+        )
     rows = manifest()
     rows = rows[rows["file"] == name]
     if rows.empty:
@@ -107,6 +111,8 @@ def checked(name):
     path = DATA / name
     if not path.is_file():
         raise DataError(f"data/{name} is missing; {restore}")
+    if not path.resolve().is_relative_to(DATA.resolve()):  # another program could change it after the check
+        raise DataError(f"data/{name} is a link to {path.resolve()}, outside of data/; {restore}")
     status = path.stat()
     key = (path, status.st_size, status.st_mtime_ns, expected)
     if key not in _checked:
@@ -121,8 +127,7 @@ def checked(name):
 
 def load_arrays(name):
     """Read a checked `.npz` file into a dict of NumPy arrays; pickled objects are refused."""
-    with np.load(checked(name), allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    return read_arrays(checked(name))
 
 
 def load_table(name):
@@ -154,11 +159,29 @@ def load_weights(name):
     tensors : dict of str to torch.Tensor
         On the CPU. Half-precision tensors come back as float32, all others as stored.
     metadata : dict of str to str
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file at a Path.
+    DataError
+        If a file of `data/` is missing or altered, or the file is broken. Nothing in it is unpickled or run.
     """
-    with safe_open(_weights_path(name, checked), framework="pt") as file:
-        keys = file.keys()
-        stored = {key: file.get_tensor(key) for key in keys}
-        metadata = json.loads((file.metadata() or {}).get("notes", "{}"))
+    path = _weights_path(name, checked)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no regular file: pass a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {key: file.get_tensor(key) for key in list(file.keys())}
+            metadata = json.loads((file.metadata() or {}).get("notes", "{}"))
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError(f"its notes must map text to text, not {str(metadata)[:60]}")
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not a whole .safetensors file: {error}. Fetch or make it again"
+        ) from error
     return {key: _as_kind(t, torch.float16, torch.float32) for key, t in stored.items()}, metadata
 
 
@@ -186,6 +209,8 @@ def save_weights(name, tensors, metadata):
         If a float32 tensor has a value that float16 cannot hold (infinite, NaN, or beyond 65504 in size).
     TypeError
         If a key or value of `metadata` is not a str.
+    DataError
+        If the file cannot be written, on a full disk for instance.
     """
     if not all(isinstance(part, str) for pair in metadata.items() for part in pair):
         raise TypeError(f"metadata must map str to str, not {metadata!r}; write numbers as text")
@@ -196,15 +221,11 @@ def save_weights(name, tensors, metadata):
                 f"tensors[{key!r}] has values that float16 cannot hold; they must be below 65504 in size"
             )
     path = _weights_path(name, DATA.joinpath)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # In one entry: safetensors writes several in an order that chance decides, and the file's hash with it.
-        save_file(stored, part, metadata={"notes": json.dumps(metadata, sort_keys=True)})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    # In one entry: safetensors writes several in an order that chance decides, and the file's hash with it.
+    notes = {"notes": json.dumps(metadata, sort_keys=True)}
+    return write(
+        path, lambda part: save_file(stored, part, metadata=notes), failures=(OSError, SafetensorError)
+    )
 
 
 def _as_kind(tensor, source, target):

@@ -1,13 +1,14 @@
 """Train a reconstruction network, with or without an adversary: one loop for all methods of the book."""
 
 import pandas as pd
+import torch
 from torch import nn
 
 from ir_helpers import checkpoints
-from ir_helpers.checks import check_batch, check_seed, not_negative, positive, positive_int
-from ir_helpers.linear_operator import LinearOperator
+from ir_helpers.checks import check_batch, check_path, check_seed, not_negative, positive, positive_int
+from ir_helpers.files import DataError
+from ir_helpers.linear_operator import check_operator
 from ir_helpers.parseval import Parseval
-from ir_helpers.store import DataError
 from ir_helpers.training_run import Diverged, Run
 
 __all__ = ["Diverged", "Parseval", "fit", "resume"]
@@ -83,7 +84,9 @@ def fit(
     Diverged
         If a loss is not finite.
     DataError
-        If the checkpoint is of a run with other settings.
+        If the checkpoint is of a run with other settings, or cannot be read or written.
+    torch.OutOfMemoryError
+        If a step does not fit the GPU; the checkpoint of the epoch before is kept.
     ValueError, TypeError
         If an argument is not what it should be.
     """
@@ -98,22 +101,46 @@ def fit(
         "mixed_precision": mixed_precision,
         "seed": check_seed(seed),
     }
+    if checkpoint is not None:
+        check_path("checkpoint", checkpoint)
     run = Run(f, A, images, adversary, measure, augment, settings)
     if checkpoint is not None:
         run.take_over(checkpoint)
     while run.epoch < epochs:
-        run.train_one_epoch()
+        try:
+            run.train_one_epoch()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise torch.OutOfMemoryError(_out_of_memory(run.epoch, batch_size, checkpoint)) from error
         if checkpoint is not None:
             run.save(checkpoint)
     f.eval()
     return pd.DataFrame(run.history)
 
 
+def _is_out_of_memory(error):
+    # Where a CUDA graph is being recorded (``replay``), leaving the recording fails too, and that error comes last.
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error is not None
+
+
+def _out_of_memory(finished, batch_size, checkpoint):
+    text = f"the GPU has too little memory for batch_size={batch_size} in epoch {finished + 1}: pass a smaller batch_size"
+    if checkpoint is None or finished == 0:
+        return text
+    # Another batch_size is another run, see Run.take_over.
+    return (
+        f"{text} and another checkpoint, or free the GPU of other programs and call training.resume: the checkpoint "
+        f"{checkpoint} keeps the epochs up to {finished}"
+    )
+
+
 def _check(f, A, images, adversary, parseval, measure, augment, mixed_precision):
     if not isinstance(f, nn.Module) or not any(p.requires_grad for p in f.parameters()):
         raise TypeError("f must be a torch.nn.Module with parameters to train; f.requires_grad_() frees them")
-    if not isinstance(A, LinearOperator):
-        raise TypeError(f"A must be a LinearOperator, see ir_helpers.operators, got {type(A).__name__}")
+    check_operator(A)
     check_batch("images", images, A.image_shape)
     if images.dtype != A.dtype:
         raise TypeError(f"images has dtype {images.dtype}, A {A.dtype}: pass images.to({A.dtype})")
@@ -138,6 +165,7 @@ def resume(checkpoint, f, A, images, adversary=None, *, measure=None, augment=No
     DataError
         If there is no checkpoint, or it is of another network or adversary.
     """
+    check_path("checkpoint", checkpoint)
     state = checkpoints.load(checkpoint)
     if state is None:
         raise DataError(f"there is no checkpoint at {checkpoint}: start the run with training.fit")

@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 
 from ir_helpers import checkpoints, processes
 from ir_helpers.checks import NotFinite
+from ir_helpers.files import DataError
 from ir_helpers.parseval import Parseval
 from ir_helpers.replay import Replayed
-from ir_helpers.store import DataError
 
 _LOOK = 20  # steps between looks at the losses: each look waits for the GPU
 _WARM_UP = 0.05  # share of all steps in which the learning rate rises from zero
@@ -224,23 +224,25 @@ class Run:
         state = checkpoints.load(checkpoint)
         if state is None:
             return
-        for name, ours in self.settings.items():
-            theirs = state["settings"].get(name)
-            if theirs != ours:
-                raise DataError(
-                    f"the checkpoint {checkpoint} is of a run with {name}={theirs!r}, not {ours!r}: "
-                    "pass the same settings, or another file"
-                )
         try:
+            for name, ours in self.settings.items():
+                theirs = state["settings"].get(name)
+                if theirs != ours:
+                    raise DataError(
+                        f"the checkpoint {checkpoint} is of a run with {name}={theirs!r}, not {ours!r}: "
+                        "pass the same settings, or another file"
+                    )
             self.f.load_state_dict(state["network"])
             if self.adversary is not None:
                 self.adversary.load_state(state["adversary"])
-        except (RuntimeError, KeyError) as error:
+            rates = [group["lr"] for group in self.optimiser.param_groups]
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.history, self._searched_before = list(state["history"]), state["searched_before"]
+        except DataError:
+            raise
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"the checkpoint {checkpoint} is of another network or adversary: {error}"
             ) from None
-        rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.optimiser.load_state_dict(state["optimiser"])
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate  # set before every step; on a GPU a tensor
-        self.history, self._searched_before = state["history"], state["searched_before"]

@@ -79,9 +79,24 @@ class UNet(nn.Module):
         return self.unfold(self.last(image))
 
     def _check(self, image):
+        weight = self.last.weight
+        if not isinstance(image, torch.Tensor) or not image.is_floating_point():
+            kind = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
+            raise TypeError(f"image must be a floating-point torch.Tensor, got {kind}")
+        if image.device != weight.device or (
+            image.dtype != weight.dtype and not torch.is_autocast_enabled(image.device.type)
+        ):
+            raise TypeError(
+                f"image is {image.dtype} on {image.device}, the network {weight.dtype} on {weight.device}: pass image.to(...)"
+            )
         multiple = self.settings["fold"] * 2 ** (self.settings["levels"] - 1)
         channels = self.settings["in_channels"]
-        if image.ndim != 4 or image.shape[1] != channels or any(size % multiple for size in image.shape[2:]):
+        if (
+            image.ndim != 4
+            or image.shape[1] != channels
+            or image.numel() == 0
+            or any(size % multiple for size in image.shape[2:])
+        ):
             raise ValueError(
                 f"image must have shape (B, {channels}, H, W) with H and W divisible by {multiple}, "
                 f"got {tuple(image.shape)}"

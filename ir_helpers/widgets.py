@@ -6,6 +6,7 @@ In a running notebook ``live`` computes them instead, for values of your own.
 import html
 
 import ipywidgets
+from matplotlib.figure import Figure
 
 from ir_helpers import figures
 
@@ -81,6 +82,8 @@ def live(frame, values, labels, *, start=None, hint="", dpi=90):
 
     Raises
     ------
+    TypeError
+        If ``frame`` cannot be called.
     ValueError
         If the numbers of sliders differ, or a slider has no values.
     """
@@ -91,6 +94,8 @@ def live(frame, values, labels, *, start=None, hint="", dpi=90):
         )
     if not all(len(offered) for offered in values):
         raise ValueError("values must hold at least one value for each slider, got an empty sequence")
+    if not callable(frame):
+        raise TypeError(f"frame must be a function that returns a Figure, got {type(frame).__name__}")
     sliders = [
         _slider([str(value) for value in offered], label, index)
         for offered, label, index in zip(values, labels, start, strict=True)
@@ -122,6 +127,8 @@ def _stack(children, start):
 
 
 def _image(figure, dpi):
+    if not isinstance(figure, Figure):
+        raise TypeError(f"frames must be Matplotlib figures, got {type(figure).__name__}")
     # 48 colours are enough for greys and a few lines, and keep a page of frames small.
     picture = figures.png(figure, dpi=dpi, colours=48)
     return ipywidgets.Image(value=picture, format="png", layout=ipywidgets.Layout(max_width="100%"))

@@ -1,17 +1,12 @@
 """Images have one scale and disjoint splits; noise follows its law; larger sets are read or fetched."""
 
-import gzip
-import hashlib
 import math
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 
-from ir_helpers import datasets, downloads, operators, store
+from ir_helpers import datasets, operators, store
 
 SETS = {
     "digits": (datasets.digits, (1, 28, 28), 12_000, 2_000),
@@ -265,136 +260,3 @@ def test_low_dose_refuses_bad_input():
         datasets.low_dose(row_means, x.int(), 1e4, seeded(0))
     with pytest.raises(ValueError, match="x has NaN"):
         datasets.low_dose(row_means, x * math.nan, 1e4, seeded(0))
-
-
-# --- fetching, against a server on this machine ---
-
-
-@pytest.fixture
-def server():
-    """A file server that can cut connections; `server.ranges` lists what was asked for."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            server, asked = self.server, self.headers.get("Range")
-            server.ranges.append(asked)
-            if self.path not in server.files:
-                self.send_error(503 if self.path == "/busy.bin" else 404)
-                return
-            content = server.files[self.path]
-            first = (
-                int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.knows_ranges else 0
-            )
-            if first >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206 if asked and server.knows_ranges else 200)
-            self.send_header("Content-Length", str(len(content) - first))
-            self.end_headers()
-            if server.cuts:
-                server.cuts -= 1
-                self.wfile.write(content[first : (first + len(content)) // 2])
-                self.wfile.flush()
-                server.hang.wait(5) if server.hangs else None
-                self.close_connection = True
-                return
-            self.wfile.write(content[first:])
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.ranges, server.cuts = {}, [], 0
-        server.knows_ranges, server.hangs, server.hang = True, False, threading.Event()
-        server.url = f"http://127.0.0.1:{server.server_port}/"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.hang.set()
-        server.shutdown()
-
-
-CONTENT = np.random.default_rng(0).bytes(300_000)
-MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
-    server.files["/a.bin"], server.cuts = CONTENT, 2
-    path = downloads.fetch(server.url + "a.bin", MD5, tmp_path)
-    assert path.read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=150000-", "bytes=225000-"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
-    downloads.fetch(server.url + "a.bin", MD5, tmp_path)
-    assert len(server.ranges) == 3  # the second call finds the file
-
-
-def test_a_later_call_goes_on_after_giving_up(server, tmp_path):
-    server.files["/a.bin"], server.cuts = CONTENT, 1
-    with pytest.raises(store.DataError, match=r"could not fetch .*a\.bin: the connection closed"):
-        downloads.fetch(server.url + "a.bin", MD5, tmp_path, attempts=1)
-    assert not (tmp_path / "a.bin").exists()
-    assert downloads.fetch(server.url + "a.bin", MD5, tmp_path).read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=150000-"]
-
-
-def test_a_server_that_falls_silent_is_given_up_in_time(server, tmp_path):
-    server.files["/a.bin"], server.cuts, server.hangs = CONTENT, 2, True
-    start = time.monotonic()
-    with pytest.raises(store.DataError, match="timed out"):
-        downloads.fetch(server.url + "a.bin", MD5, tmp_path, timeout=0.2, attempts=2)
-    assert time.monotonic() - start < 4
-    assert not (tmp_path / "a.bin").exists()
-
-
-def test_a_server_without_ranges_sends_all_again(server, tmp_path):
-    server.files["/a.bin"], server.cuts, server.knows_ranges = CONTENT, 1, False
-    assert downloads.fetch(server.url + "a.bin", MD5, tmp_path).read_bytes() == CONTENT
-
-
-def test_a_wrong_file_is_never_kept(server, tmp_path):
-    server.files["/a.bin"] = CONTENT[:-1] + b"x"
-    with pytest.raises(store.DataError, match="hash"):
-        downloads.fetch(server.url + "a.bin", MD5, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_partial_file_that_is_too_long_is_dropped(server, tmp_path):
-    server.files["/a.bin"] = CONTENT
-    (tmp_path / "a.bin.part").write_bytes(CONTENT + b"tail")
-    assert downloads.fetch(server.url + "a.bin", MD5, tmp_path).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(("path", "requests"), [("missing.bin", 1), ("busy.bin", 3)])
-def test_a_refusal_is_final_unless_the_server_is_at_fault(server, tmp_path, path, requests):
-    with pytest.raises(store.DataError, match=f"could not fetch .*{path}: HTTP Error"):
-        downloads.fetch(server.url + path, MD5, tmp_path, attempts=3)
-    assert len(server.ranges) == requests
-    assert not list(tmp_path.iterdir())
-
-
-def test_mnist_is_fetched_decoded_and_kept(server, tmp_path, monkeypatch):
-    arrays = {
-        "x_train": np.random.default_rng(1).integers(0, 256, (5, 28, 28), dtype=np.uint8),
-        "y_train": np.arange(5, dtype=np.uint8),
-        "x_test": np.full((2, 28, 28), 255, np.uint8),
-        "y_test": np.arange(2, dtype=np.uint8),
-    }
-    known = {}
-    for key, array in arrays.items():
-        magic = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        server.files[f"/{key}.gz"] = gzip.compress(magic + array.tobytes(), mtime=0)
-        known[key] = (f"{key}.gz", hashlib.md5(server.files[f"/{key}.gz"]).hexdigest())
-    monkeypatch.setattr(downloads, "MNIST_FILES", known)
-    fetched = downloads.fetch_mnist(url=server.url, folder=tmp_path)
-    assert all(np.array_equal(fetched[key], array) for key, array in arrays.items())
-    downloads.fetch_mnist(url=server.url, folder=tmp_path)
-    assert len(server.ranges) == 4
-
-    monkeypatch.delenv("IR_DATA_DIR", raising=False)
-    monkeypatch.setattr(downloads, "fetch_mnist", lambda: fetched)
-    assert datasets.digits("train", full=True).shape == (5, 1, 28, 28)
-    assert (datasets.digits("test", full=True) == 1).all()
-
-
-def test_idx_of_another_type_is_refused():
-    with pytest.raises(ValueError, match="IDX magic 00 00 08, not 00 00 0d"):
-        downloads.read_idx(b"\x00\x00\x0d\x01" + bytes(8))

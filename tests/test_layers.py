@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ir_helpers"
 # A module imports only from modules above it. A new one takes its place here: as far up as what it needs allows.
 ORDER = [
     "checks",  # arguments
+    "per_sample",
     "processes",
+    "files",
     "store",  # data/
     "arrays",
     "backends",  # operators
@@ -22,6 +24,7 @@ ORDER = [
     "tomography",
     "operators",
     "downloads",  # images and measurements
+    "larger",
     "noise",
     "phantoms",
     "augmentation",

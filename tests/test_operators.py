@@ -137,6 +137,28 @@ def test_singular_vectors_are_uniform():
 # ---- bad input
 
 
+def test_an_operator_keeps_its_numbers():
+    array = np.ones((2, 4), dtype=np.float32)
+    A = operators.from_matrix(array, (1, 2, 2))
+    array[:] = 0
+    assert (A.matrix() == 1).all()
+
+
+def test_an_operator_of_zeros():
+    A = operators.from_matrix(torch.zeros(2, 4), (1, 2, 2))
+    assert operators.operator_norm(A) == 0  # and not NaN
+    assert operators.adjoint_gap(A) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e30])
+def test_the_norm_of_small_and_large_operators(scale):
+    A = operators.gaussian(20, (1, 8, 8))
+    B = operators.from_matrix(scale * A.matrix(), (1, 8, 8))
+    assert operators.operator_norm(B) == pytest.approx(
+        scale * operators.operator_norm(A), rel=1e-5
+    )  # float32
+
+
 BAD = {
     "no measurements": (lambda: operators.gaussian(0, (1, 4, 4)), ValueError, "num_measurements .* 0"),
     "half a measurement": (lambda: operators.gaussian(2.5, (1, 4, 4)), ValueError, "num_measurements .* 2.5"),

@@ -198,6 +198,14 @@ def test_curve_is_a_plain_table():
     pd.testing.assert_frame_equal(table, again)
 
 
+def test_a_squared_error_far_below_rounding_is_no_error():
+    x = torch.zeros(1, 1, 4, 4)
+    x[..., 0] = 1
+    estimate = x + 1e-20 * (x == 0)
+    assert robustness.squared_error(estimate, x).item() < 1e-37  # 12e-40 has no place in float32
+    assert robustness.squared_error(x, x).item() == 0
+
+
 # ---- bad input
 
 ESTIMATE, X = image_pairs()

@@ -15,7 +15,7 @@ def tiny(monkeypatch):
         chest.WIDE,
         operator={"factory": "parallel_beam", "image_size": 32, "num_angles": 20},
         network={"width": 2, "levels": 2, "norm": "batch"},
-        images=lambda part: datasets.ellipses(6, 32, seed=part == "test"),
+        images=lambda part: datasets.ellipses(6, 32, seed=int(part == "test")),
         batch_size=3,
     )
     monkeypatch.setattr(chest, "WIDE", small)

@@ -82,7 +82,7 @@ BAD = {
     "a label short": (lambda: widgets.live(None, [[1], [2]], ["a"]), "one entry .* 2, 1 and 2"),
     "no sliders": (lambda: widgets.live(None, [], []), "one entry"),
     "no values": (lambda: widgets.live(None, [[]], ["a"]), "at least one value"),
-    "live start": (lambda: widgets.live(None, [[1]], ["a"], start=[1]), "start"),
+    "live start": (lambda: widgets.live(frames, [[1]], ["a"], start=[1]), "start"),
     "one value short": (lambda: widgets.explorer(frames(2), ["1"], "ε"), "frames and values .* 2 and 1"),
     "no frames": (lambda: widgets.explorer([], [], "ε"), "frames and values .* 0 and 0"),
     "start": (lambda: widgets.explorer(frames(2), ["1", "2"], "ε", start=2), "start"),
