@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -217,3 +219,18 @@ def test_the_estimate_keeps_to_measured_rates():
     assert training_cost.estimate(scaling[1:])["gpus"].min() == 2  # one GPU was not measured
     with pytest.raises(ValueError, match="images_per_second"):
         training_cost.estimate(scaling.drop(columns="images_per_second"))
+
+
+# ---- files
+
+
+def test_peers_are_pinned_and_the_code_is_short():
+    folder = Path(__file__).parent
+    lines = [
+        line
+        for name in ("requirements", "requirements-alone")
+        for line in (folder / f"{name}.txt").read_text().splitlines()
+    ]
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) == 6 and all(re.fullmatch(r"[a-z-]+==[\d.]+", line) for line in pins)
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) < 250 for path in folder.rglob("*.py"))

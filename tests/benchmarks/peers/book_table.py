@@ -20,9 +20,12 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).resolve().parents[3]
 HTML = ROOT / "_build" / "html"
 IMPORT = [sys.executable, "-c", "import ir_helpers.operators"]
-PAINT = """() => new Promise(done => new PerformanceObserver(list => {
-  for (const entry of list.getEntries()) if (entry.name === 'first-contentful-paint') done(entry.startTime);
-}).observe({type: 'paint', buffered: true}))"""
+PAINT = """() => new Promise(done => {
+  setTimeout(() => done(NaN), 20000);
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (entry.name === 'first-contentful-paint') done(entry.startTime);
+  }).observe({type: 'paint', buffered: true});
+})"""
 
 
 class Loaded(HTMLParser):
