@@ -201,9 +201,10 @@ class ScikitImage(SliceLoop):
         return self._transform.radon(image, theta=self._degrees, circle=False).T
 
     def one_adjoint(self, sinogram):
-        return self._transform.iradon(
+        image = self._transform.iradon(
             sinogram.T, theta=self._degrees, output_size=self._size, filter_name=None, circle=False
         )
+        return image * (2 * len(self._degrees) / np.pi)  # iradon weighs for inversion: undone
 
 
 PROJECTORS = {
