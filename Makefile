@@ -11,9 +11,11 @@ FAST    := IR_FAST=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDI
 
 ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
+PEERS       := _build/bench-env/.installed
+DEVICE      ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format notebooks handout slides pdf colab lab clean
+.PHONY: help book test bench lint format notebooks handout slides pdf colab lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -26,6 +28,10 @@ test: book notebooks slides ## unit tests, every chapter as a notebook, then the
 	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
 	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
 	$(PY) -m pytest tests/browser -n $(JOBS) --dist loadfile
+
+bench: book $(PEERS) ## measure the book against other packages into data/results/benchmarks-*.csv (DEVICE=cuda for a GPU)
+	PYTHONPATH=tests/benchmarks _build/bench-env/bin/python -m peers --device $(DEVICE)
+	PYTHONPATH=tests/benchmarks $(PY) -m peers.book_table
 
 lint: $(ENVIRONMENT) ## style and spelling of code and prose
 	$(BIN)/ruff check .
@@ -70,6 +76,13 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	  f"This book needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	[ -x $(PY) ] || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# The packages to compare with have an environment of their own: they bring much that the book does not need.
+$(PEERS): tests/benchmarks/requirements.txt tests/benchmarks/requirements-alone.txt constraints.txt pyproject.toml
+	[ -x _build/bench-env/bin/python ] || $(PYTHON) -m venv _build/bench-env
+	_build/bench-env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/benchmarks/requirements.txt -e .
+	_build/bench-env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/benchmarks/requirements-alone.txt
 	@touch $@
 
 # MathJax and the widget manager travel with the pages, which therefore ask no other host for anything. The slides take
