@@ -159,7 +159,7 @@ def test_tuning_takes_the_best_step_of_each_row():
 
 def test_linear_maps_come_with_their_optimum():
     """The book's promise: 99.5 % of it in 50 steps, and nothing found beyond it."""
-    for problem in linear_maps("cpu", digits=4):
+    for problem in linear_maps("cpu", images=4):
         (row,) = attack_table.measure(
             budgets=(50,), searches={"ours": Ours(1)}, problems=[problem], say=quiet
         )

@@ -7,12 +7,11 @@ import argparse
 import logging
 import time
 import warnings
-from itertools import chain
 from pathlib import Path
 
 from ir_helpers import store
 from peers import attack_table, projection, training_cost
-from peers.problems import NETWORKS, linear_maps, shipped_networks
+from peers.problems import PROBLEMS, problems
 from peers.tables import merge, write
 
 OUT = store.DATA / "results"
@@ -26,14 +25,9 @@ def projection_table(arguments):
 
 
 def attacks_table(arguments):
-    path, digits = arguments.out / "benchmarks-attacks.csv", arguments.digits
-    names = [name for name in arguments.networks.split(",") if name]
-    problems = chain(
-        linear_maps(arguments.device, digits=digits),
-        shipped_networks(arguments.device, digits=digits, names=names),
-    )
-    for problem in problems:
-        merge(path, attack_table.measure(arguments.device, problems=[problem]), ["device", "problem"])
+    path, device = arguments.out / "benchmarks-attacks.csv", arguments.device
+    for problem in problems(arguments.problems.split(","), device, images=arguments.images):
+        merge(path, attack_table.measure(device, problems=[problem]), ["device", "problem"])
 
 
 def training_table(arguments):
@@ -61,8 +55,12 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; none: all")
     parser.add_argument("--device", default="cpu", help="where to measure: cpu, cuda, cuda:1")
-    parser.add_argument("--digits", type=int, default=50, help="test digits under attack")
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="networks under attack, with commas")
+    parser.add_argument("--images", type=int, default=25, help="test images under attack")
+    parser.add_argument(
+        "--problems",
+        default=",".join(PROBLEMS),
+        help="what is attacked, with commas; ct/plain and others take long",
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables (default: data/results)")
     arguments = parser.parse_args()
     unknown = set(arguments.tables) - set(TABLES)

@@ -1,6 +1,6 @@
 """The table ``benchmarks-attacks.csv``: the error that each search found against the gradients that it evaluated."""
 
-from peers.projectors import Unavailable
+from peers.installed import Unavailable
 from peers.searches import SEARCHES
 from peers.tables import device_name
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ir_helpers import attacks, classical, datasets, networks, operators, robustness
+from ir_helpers import attacks, chest, classical, datasets, networks, operators, robustness
 
-__all__ = ["Problem", "linear_maps", "shipped_networks"]
+__all__ = ["PROBLEMS", "Problem", "linear_maps", "problems"]
 
-NETWORKS = ("plain", "weight-decay", "parseval", "noise", "common", "min-max", "per-sample")
+_METHODS = ("plain", "weight-decay", "parseval", "noise", "common", "min-max", "per-sample")
+PROBLEMS = ("linear", *(f"mnist-gaussian/{method}" for method in _METHODS))
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,31 @@ class Problem:
     optimum: float = float("nan")  # mean worst error, where it is known
 
 
-def shipped_networks(device, *, digits=50, names=NETWORKS):
-    """Yield a problem for each network in data/weights/mnist-gaussian, ε = 2."""
-    x = datasets.digits("test", count=digits).to(device)
+def problems(names, device, *, images):
+    """Yield the problems of each name: "linear" for the three maps, else a network of data/weights/mnist-gaussian, mnist-dct or ct."""
     for name in names:
-        f = networks.pretrained(f"mnist-gaussian/{name}").to(device).requires_grad_(False)
-        yield Problem(f"mnist-gaussian/{name}", "network", f, f.operator(x), x, 2.0)
+        if name == "linear":
+            yield from linear_maps(device, images=images)
+        else:
+            yield _network(name, device, images)
 
 
-def linear_maps(device, *, digits=50):
+def _network(name, device, images):
+    """Return a network's problem: digits with ε = 2, or CT slices with ε = 2 % of the mean norm of their data."""
+    f = networks.pretrained(name).to(device).requires_grad_(False)
+    if name.startswith("ct/"):
+        x = datasets.ct_slices("test", count=images).to(device)
+        y = chest.low_dose(f.operator, x, torch.Generator().manual_seed(0))
+        radius = chest.EXPERIMENT.radius * y.flatten(1).norm(dim=1).mean().item()
+    else:
+        x = datasets.digits("test", count=images).to(device)
+        y, radius = f.operator(x), 2.0
+    return Problem(name, "network", f, y, x, radius)
+
+
+def linear_maps(device, *, images):
     """Yield three linear reconstructions, with the mean error of ``attacks.exact_worst_case``."""
-    x = datasets.digits("test", count=digits)
+    x = datasets.digits("test", count=images)
     slices = torch.nn.functional.avg_pool2d(datasets.ct_slices("test", count=16), 8)
     G, D = (make(100, (1, 28, 28)) for make in (operators.gaussian, operators.dct_block))
     C = operators.parallel_beam(32, 24)

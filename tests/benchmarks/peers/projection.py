@@ -6,8 +6,9 @@ import time
 import torch
 
 from ir_helpers import datasets, operators
+from peers.installed import Unavailable
 from peers.memory import Peak
-from peers.projectors import PROJECTORS, Unavailable
+from peers.projectors import PROJECTORS
 from peers.tables import device_name
 
 __all__ = ["ANGLES", "BATCHES", "SIZES", "measure"]

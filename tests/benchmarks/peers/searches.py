@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ir_helpers import attacks
-from peers.projectors import load
+from peers.installed import load
 from peers.watched import Watched
 
 __all__ = ["SEARCHES", "Search"]
