@@ -9,6 +9,9 @@ JOBS    ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 # One thread per worker: the workers already fill the cores.
 FAST    := IR_FAST=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDIR=$(CURDIR)/_build/.matplotlib
 
+# Compares two times: it gets the machine for itself.
+TIMED   := tests/benchmarks/test_projection.py
+
 ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
 PEERS       := _build/bench-env/.installed
@@ -24,8 +27,8 @@ book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run 
 	@$(PY) book/_tools/build.py --jobs $(JOBS)
 
 test: book notebooks slides ## unit tests, every chapter as a notebook, then the built pages in a browser
-	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore tests/benchmarks -n $(JOBS)
-	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
+	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore $(TIMED) -n $(JOBS)
+	$(FAST) $(PY) -m pytest $(TIMED)
 	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
 	$(PY) -m pytest tests/browser -n $(JOBS) --dist loadfile
 

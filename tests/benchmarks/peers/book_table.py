@@ -19,6 +19,12 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[3]
 HTML = ROOT / "_build" / "html"
+FAST = {
+    "IR_FAST": "1",
+    "TQDM_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+    "MPLBACKEND": "agg",
+}  # as in the Makefile
 IMPORT = [sys.executable, "-c", "import ir_helpers.operators"]
 PAINT = """() => new Promise(done => {
   setTimeout(() => done(NaN), 20000);
@@ -117,43 +123,57 @@ def _paint(chromium, address):
 
 def build_seconds():
     """Return the seconds of a cold build, of one after a page of text changed, of a warm one, and of the chapters as notebooks."""
-    jobs = str(os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-        )
-        for name in filter(None, tracked.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, Path(folder, name))
-        shutil.copytree(ROOT / "_build" / "assets", Path(folder, "_build", "assets"))
-        found = {"build, cold": _seconds(folder, "book/_tools/build.py", "--jobs", jobs)}
-        page = Path(folder, "book", "status.md")
+    build = ("book/_tools/build.py", "--jobs", str(os.cpu_count() or 1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _copy_tracked(folder)
+        found = {"build, cold": _seconds(folder, *build)}
+        page = folder / "book" / "status.md"
         page.write_text(page.read_text(encoding="utf-8") + "\nOne more line.\n", encoding="utf-8")
-        found["build, one text changed"] = _seconds(folder, "book/_tools/build.py", "--jobs", jobs)
-        found["build, nothing changed"] = _seconds(folder, "book/_tools/build.py", "--jobs", jobs)
-        notebooks = Path(folder, "_build", "notebooks")
-        sources = [
-            p
-            for p in Path(folder, "book").glob("*.md")
-            if "format_name: myst" in p.read_text(encoding="utf-8")
-        ]
-        notebooks.mkdir()
-        _seconds(
-            folder, "-m", "jupytext", "--quiet", "--to", "../_build/notebooks//ipynb", *map(str, sources)
+        found["build, one text changed"] = _seconds(folder, *build)
+        found["build, nothing changed"] = _seconds(folder, *build)
+        notebooks = _notebooks(folder)
+        found["chapters as notebooks"] = _seconds(
+            folder,
+            "-m",
+            "pytest",
+            "--nbval-lax",
+            "-q",
+            "-n",
+            build[-1],
+            "--dist",
+            "loadfile",
+            notebooks,
+            **FAST,
         )
-        options = ["--nbval-lax", "-q", "-n", jobs, "--dist", "loadfile", str(notebooks)]
-        os.environ |= {"IR_FAST": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-        found["chapters as notebooks"] = _seconds(folder, "-m", "pytest", *options)
     return found
 
 
-def _seconds(folder, *command):
+def _copy_tracked(folder):
+    """Copy what git tracks, and the scripts from npm."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "_build" / "assets", folder / "_build" / "assets")
+
+
+def _notebooks(folder):
+    """Write the chapters with code as notebooks, as `make notebooks` does, and return their folder."""
+    pages = folder.glob("book/*.md")
+    sources = [str(page) for page in pages if "format_name: myst" in page.read_text(encoding="utf-8")]
+    notebooks = folder / "_build" / "notebooks"
+    notebooks.mkdir()
+    _seconds(folder, "-m", "jupytext", "--quiet", "--to", "../_build/notebooks//ipynb", *sources)
+    return str(notebooks)
+
+
+def _seconds(folder, *command, **variables):
     begin = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": folder}
-    subprocess.run(
-        [sys.executable, *command], cwd=folder, check=True, env=environment, stdout=subprocess.DEVNULL
-    )
+    environment = os.environ | {"PYTHONPATH": str(folder)} | variables
+    command = [sys.executable, *command]
+    subprocess.run(command, cwd=folder, check=True, env=environment, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 
