@@ -25,7 +25,7 @@ from ir_helpers.trust_region import exact_worst_case
 
 # Step lengths in units of ε; the chapter on the worst case shows what other rules miss.
 _LONGEST, _DECAY = 8.0, 1 / 160
-# How long the longest steps last; under 50 steps a search finds more with less. The shipped networks were trained from a start.
+# How long the longest steps last; under 50 steps less finds more. Training searches from a start, by the rule it always had.
 _HOLD, _HOLD_FROM_START, _MANY = 1 / 3, 1 / 2, 50
 # A network can be deaf to one rule of steps, above all one that was trained with it: restarts shorten the steps in turn.
 _RESTARTS = (1.0, 1 / 16, 1 / 4)

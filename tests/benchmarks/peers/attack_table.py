@@ -6,7 +6,7 @@ from peers.tables import device_name
 
 __all__ = ["BUDGETS", "measure"]
 
-BUDGETS = (5, 10, 20, 50, 100, 200)
+BUDGETS = (5, 10, 20, 50, 100)
 
 
 def measure(device="cpu", *, problems, budgets=BUDGETS, searches=SEARCHES, say=print):
