@@ -1,10 +1,11 @@
 """The packages to compare with, imported only where they are used: one that is missing costs its own rows and no others."""
 
+from contextlib import contextmanager
 from importlib import import_module
 
 import torch
 
-__all__ = ["Unavailable", "load"]
+__all__ = ["Unavailable", "foreign", "load"]
 
 _KEPT = []  # libraries of operators, whose definitions end with them
 
@@ -13,14 +14,26 @@ class Unavailable(Exception):
     """A peer that cannot be measured, with the reason that the table prints."""
 
 
-def load(name):
-    """Import a peer, or say why it cannot be had."""
+@contextmanager
+def foreign():
+    """Run a package's code: whatever it raises is a reason why it cannot be measured."""
     try:
-        if name == "deepinv":
-            _let_torchvision_load()
-        return import_module(name)
-    except Exception as error:  # whatever an import may raise is the reason
-        raise Unavailable(f"{name} does not import: {type(error).__name__}: {error}") from error
+        yield
+    except Unavailable:
+        raise
+    except Exception as error:
+        raise Unavailable(f"{type(error).__name__}: {error}".split("\n")[0][:200]) from error
+
+
+def load(name):
+    """Import a package, or say why it cannot be had."""
+    try:
+        with foreign():
+            if name == "deepinv":
+                _let_torchvision_load()
+            return import_module(name)
+    except Unavailable as reason:
+        raise Unavailable(f"{name} does not import: {reason}") from reason
 
 
 def _let_torchvision_load():

@@ -5,7 +5,7 @@ import time
 import torch
 
 from ir_helpers import datasets, operators
-from peers.installed import Unavailable
+from peers.installed import Unavailable, foreign
 from peers.memory import Peak
 from peers.projectors import PROJECTORS
 from peers.tables import device_name
@@ -38,20 +38,17 @@ def _setting(device, size, batch, angles, projectors):
     peers, facts, rows = {}, {}, []
     for name, make in projectors.items():
         try:
-            with Peak(device) as peak:
-                peer = make(size, angles, batch, device)
-                Au = peer.forward(u).detach()
-                w = (Au / Au.norm() + v / v.norm()).contiguous()
-                adjoint = peer.adjoint(w)
-            facts[name] = {"mebibytes": peak.mebibytes, "gap": gap(Au, w, u, adjoint), "model": peer.model}
-            facts[name] |= _likeness(peer, phantom, reference, batch) | _gradient(peer, u, w, Au)
+            with foreign():
+                with Peak(device) as peak:
+                    peer = make(size, angles, batch, device)
+                    Au = peer.forward(u).detach()
+                    w = (Au / Au.norm() + v / v.norm()).contiguous()
+                    adjoint = peer.adjoint(w)
+                found = {"mebibytes": peak.mebibytes, "gap": gap(Au, w, u, adjoint), "model": peer.model}
+                facts[name] = found | _likeness(peer, phantom, reference, batch) | _gradient(peer, u, w, Au)
             peers[name] = peer
         except Unavailable as reason:
             rows.append(common | {"peer": name, "reason": str(reason)})
-        except (RuntimeError, MemoryError, ValueError) as error:
-            rows.append(
-                common | {"peer": name, "reason": f"{type(error).__name__}: {error}".split("\n")[0][:200]}
-            )
     calls = {
         (name, direction): (getattr(peer, direction), given)
         for name, peer in peers.items()
@@ -126,7 +123,11 @@ def _gradient(peer, u, v, Au):
         return {"autograd": "none"}
     point = u.clone().requires_grad_()
     forward = getattr(peer, "differentiable", peer.forward)
-    (g,) = torch.autograd.grad(0.5 * (forward(point) - v).square().sum(), point)
+    try:
+        with foreign():
+            (g,) = torch.autograd.grad(0.5 * (forward(point) - v).square().sum(), point)
+    except Unavailable as reason:  # the times are worth having all the same
+        return {"autograd": str(reason)}
     own = peer.adjoint((Au - v).detach().contiguous())
     return {
         "autograd": "yes",

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ir_helpers import attacks
-from peers.installed import load
+from peers.installed import foreign, load
 from peers.watched import Watched
 
 __all__ = ["SEARCHES", "Search"]
@@ -27,7 +27,8 @@ class Search:
         torch.manual_seed(0)
         np.random.seed(0)
         watched = self.watched(problem)
-        self.run(watched, evaluations, step)
+        with foreign():
+            self.run(watched, evaluations, step)
         return watched
 
 
