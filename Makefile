@@ -9,11 +9,16 @@ JOBS    ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 # One thread per worker: the workers already fill the cores.
 FAST    := IR_FAST=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDIR=$(CURDIR)/_build/.matplotlib
 
+# Compares two times: it gets the machine for itself.
+TIMED   := tests/benchmarks/test_projection.py
+
 ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
+PEERS       := _build/bench-env/.installed
+DEVICE      ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint format notebooks handout slides pdf colab lab clean
+.PHONY: help book test bench lint format notebooks handout slides pdf colab lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,10 +27,16 @@ book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run 
 	@$(PY) book/_tools/build.py --jobs $(JOBS)
 
 test: book notebooks slides ## unit tests, every chapter as a notebook, then the built pages in a browser
-	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore tests/benchmarks -n $(JOBS)
-	if [ -d tests/benchmarks ]; then $(FAST) $(PY) -m pytest tests/benchmarks; fi
+	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore $(TIMED) -n $(JOBS)
+	$(FAST) $(PY) -m pytest $(TIMED)
 	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
 	$(PY) -m pytest tests/browser -n $(JOBS) --dist loadfile
+
+bench: $(PEERS) ## measure the book against other packages into data/results/benchmarks-*.csv (DEVICE=cuda for a GPU)
+	PYTHONPATH=tests/benchmarks _build/bench-env/bin/python -m peers --device $(DEVICE)
+	@# The new tables make the chapters run again, so the book comes second.
+	@$(MAKE) book
+	PYTHONPATH=tests/benchmarks $(PY) -m peers.book_table
 
 lint: $(ENVIRONMENT) ## style and spelling of code and prose
 	$(BIN)/ruff check .
@@ -70,6 +81,13 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	  f"This book needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	[ -x $(PY) ] || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# The packages to compare with have an environment of their own: they bring much that the book does not need.
+$(PEERS): tests/benchmarks/requirements.txt tests/benchmarks/requirements-alone.txt constraints.txt pyproject.toml
+	[ -x _build/bench-env/bin/python ] || $(PYTHON) -m venv _build/bench-env
+	_build/bench-env/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/benchmarks/requirements.txt -e .
+	_build/bench-env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/benchmarks/requirements-alone.txt
 	@touch $@
 
 # MathJax and the widget manager travel with the pages, which therefore ask no other host for anything. The slides take

@@ -38,7 +38,7 @@ _OF_IMAGES = {"image", "slice"}
 def compare(made, shipped):
     """Return what of the tables made again lies outside the bands, one line for each number.
 
-    Text and whole numbers must be equal, fractions lie within the bands. Rows are compared in the order of the files.
+    Text, whole numbers and empty cells must be equal, fractions lie within the bands. Rows are compared in the order of the files.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def _outside(new, old):
     measured = [column for column in old if _is_fraction(old[column]) or _is_fraction(new[column])]
     names = [c for c in old if c not in measured and c not in NOT_COMPARED]
     setting = [c for c in (*names, "radius", "relative_radius") if c in old and c != "seed"]
-    faults = [_line(new, old, names, row, c, "") for c in names for row in _where(new[c] != old[c])]
+    faults = [_line(new, old, names, row, c, "") for c in names for row in _where(_unequal(new[c], old[c]))]
     by_image = bool(_OF_IMAGES & set(old))
     for column in (c for c in measured if c not in NOT_COMPARED):
         seeds = old.groupby(setting, dropna=False)[column] if "seed" in old else None
@@ -95,6 +95,11 @@ def _outside(new, old):
         for row in _where(~inside):
             faults.append(_line(new, old, names, row, column, f", allowed {low[row]:.6g} to {high[row]:.6g}"))
     return faults
+
+
+def _unequal(new, old):
+    """Return where two columns differ; empty cells are equal."""
+    return (new != old) & ~(new.isna() & old.isna())
 
 
 def _is_fraction(column):

@@ -18,6 +18,7 @@ from ir_helpers.files import DataError, write
 
 __all__ = ["description", "load", "previous", "save", "summary"]
 
+_PART = 32  # images
 # The last two: a file may have the right hash and yet no state, when it was made to deceive.
 _DAMAGE = (SafetensorError, ValueError, KeyError, OSError, TypeError, RecursionError)
 
@@ -103,7 +104,9 @@ def description(adversary):
 
 def summary(images):
     """Return what tells sets of images apart, for a checkpoint: cheap, and the same on all devices but for rounding."""
-    return [len(images), round(images.mean(dtype=torch.float64).item(), 6)]
+    # In parts: a sum in another dtype copies its argument, and the images may be larger than the memory.
+    total = sum(part.sum(dtype=torch.float64).item() for part in images.split(_PART))
+    return [len(images), round(total / images.numel(), 6)]
 
 
 def _is_whole(path):

@@ -9,7 +9,7 @@ import torch
 
 from ir_helpers import celeba, downloads, scans, store
 from ir_helpers.augmentation import flip_and_shift
-from ir_helpers.larger import read_larger
+from ir_helpers.larger import on_disk, read_larger
 from ir_helpers.noise import HU_MAX, HU_MIN, low_dose, with_noise
 from ir_helpers.phantoms import ellipses
 from ir_helpers.splits import check_split, members, spread
@@ -22,6 +22,7 @@ __all__ = [
     "faces",
     "flip_and_shift",
     "low_dose",
+    "on_disk",
     "to_hounsfield",
     "with_noise",
 ]

@@ -1,11 +1,16 @@
-"""The larger image sets, from the folder that the environment variable IR_DATA_DIR names."""
+"""The larger image sets, from the folder that the environment variable IR_DATA_DIR names, and sets larger than the memory."""
 
 import os
+import warnings
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from ir_helpers.checks import check_path
 from ir_helpers.files import DataError, read_arrays
 
-__all__ = ["read_larger"]
+__all__ = ["on_disk", "read_larger"]
 
 _WHERE_FROM = {
     "faces_congress64.npz": (
@@ -50,3 +55,40 @@ def read_larger(name, otherwise=None):
         f"full=True needs {name} ({_WHERE_FROM[name]}). {state}: put the file in a folder and set "
         "IR_DATA_DIR to it, or use full=False. More in data/README.md."
     )
+
+
+def on_disk(path):
+    """Return the images of a NumPy file as a tensor that stays on the disk; ``training.fit`` reads each batch when it comes.
+
+    Such a file is filled in parts with ``numpy.lib.format.open_memmap(path, "w+", "float32", (N, C, H, W))``.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        An array (N, C, H, W), float32, in the format .npy.
+
+    Returns
+    -------
+    torch.Tensor
+        The same numbers, mapped into memory and not to be written to. Whatever needs all of them at once, such as
+        ``images / 2`` or ``images[order]``, reads them all.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it holds something else.
+    TypeError
+        If ``path`` is no path.
+    """
+    check_path("path", path)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"could not read {path}: {error}. Pass a file that numpy.save wrote") from error
+    if array.dtype != np.float32 or array.ndim != 4 or 0 in array.shape:
+        raise DataError(
+            f"{path} must hold images (N, C, H, W) as float32, got {array.dtype} of shape {array.shape}"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -106,7 +106,7 @@ def checked(name):
     if rows.empty:
         raise DataError(f"data/{name} is not listed in data/README.md; add a row for it, or correct the name")
     recipe, expected = rows.iloc[0][["recipe", "sha256"]]
-    recipe = f"python -m ir_helpers.recipes run {recipe}"
+    recipe = recipe if recipe.startswith("make ") else f"python -m ir_helpers.recipes run {recipe}"
     restore = f"restore it with `git checkout -- data/{name}`, or make it with `{recipe}`"
     path = DATA / name
     if not path.is_file():

@@ -45,7 +45,7 @@ def fit(
     A : LinearOperator
         On the same device.
     images : torch.Tensor
-        x, (N, \\*A.image_shape), on any device.
+        x, (N, \\*A.image_shape), on any device, or on the disk (``datasets.on_disk``): one batch at a time is held.
     adversary : object, optional
         Gives δ, see ``adversaries``. None trains on clean data only.
     epochs : int

@@ -232,6 +232,42 @@ def test_longest_is_the_length_of_the_first_step():
     assert not torch.allclose(same, attacks.worst_case(f, y, x, 2.0, steps=7), atol=1e-2)
 
 
+def plain_search(f, y, x, radius, steps, delta, hold, decay):
+    """The search in a few lines: steps of 8 ε for the share ``hold``, then down by ``decay``; the best point is kept."""
+    best, worst, previous = torch.zeros_like(y), errors(f, y, x), delta
+    for k in range(steps + 1):
+        point = delta if k == steps else attacks.project(delta + k / (k + 2) * (delta - previous), radius)
+        data = (y + point).requires_grad_()
+        (slope,) = torch.autograd.grad((f(data) - x).square().sum(), data)
+        better = errors(f, y + point, x) > worst
+        best, worst = torch.where(better[:, None], point, best), torch.maximum(worst, errors(f, y + point, x))
+        length = 8 * radius * decay ** max(0.0, (k / steps - hold) / (1 - hold))
+        previous, delta = (
+            delta,
+            attacks.project(point + length * slope / slope.norm(dim=1, keepdim=True), radius),
+        )
+    return best
+
+
+def test_long_steps_last_a_third_of_a_search_and_half_of_one_from_a_given_start():
+    """The shipped networks were trained against the half; few steps shrink less."""
+    f, y, x = linear_problem(MATRICES["condition 10"], 0.5)
+    near, start = attacks.random_perturbation(y, 1e-4, seed=0), attacks.random_perturbation(y, 0.5, seed=7)
+    for steps, hold, decay in (
+        (60, 1 / 3, 160),
+        (50, 1 / 3, 160),
+        (25, 1 / 6, 160**0.75),
+        (5, 1 / 30, 160**0.55),
+    ):
+        found = attacks.worst_case(f, y, x, 1.0, steps=steps)
+        torch.testing.assert_close(
+            found, plain_search(f, y, x, 1.0, steps, near, hold, 1 / decay), rtol=0, atol=1e-9
+        )
+        found = attacks.worst_case(f, y, x, 1.0, steps=steps, start=start)
+        expected = plain_search(f, y, x, 1.0, steps, start, 1 / 2, 1 / 160)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
 def test_start_is_improved_and_projected():
     f, A, x = small_net_problem()
     y = A(x)

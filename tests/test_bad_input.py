@@ -107,6 +107,7 @@ BAD = {
     "datasets.faces: split none": (lambda: datasets.faces(None), VALUE, "split .*None"),
     "datasets.ct_slices: count": (lambda: datasets.ct_slices("test", count=0), VALUE, "count .* 0"),
     "datasets.ct_patients: split": (lambda: datasets.ct_patients("all"), VALUE, "split .*'all'"),
+    "datasets.on_disk: an array": (lambda: datasets.on_disk(np.ones(3)), TYPE, "path must be .*ndarray"),
     "networks.UNet: a list": (lambda: NET([1.0]), TYPE, "image must be .*list"),
     "networks.UNet: bytes": (lambda: NET((255 * X).to(torch.uint8)), TYPE, "image must be .*uint8"),
     "networks.UNet: doubles": (lambda: NET(X.double()), TYPE, "image is torch.float64"),

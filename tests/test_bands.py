@@ -78,6 +78,15 @@ def test_single_images_scatter_more_but_not_without_bounds():
     assert len(faults(whole.assign(error=[15.5 * 1.4, 36.5 * 0.6]), whole)) == 2
 
 
+def test_empty_cells_equal_each_other_and_nothing_else():
+    old = pd.DataFrame({"reason": [None, "needs a GPU", None], "error": [1.5, None, None]})
+    assert faults(old, old) == []
+    (fault,) = faults(old.assign(reason=["needs a GPU", "needs a GPU", None]), old)
+    assert "row 1" in fault and "reason is needs a GPU, shipped" in fault
+    assert len(faults(old.assign(reason=[None, None, None]), old)) == 1
+    assert len(faults(old.assign(error=[1.5, 2.5, None]), old)) == 1
+
+
 def test_a_table_that_is_missing_or_has_another_shape_is_named():
     assert bands.compare({}, {"results/t.csv": TABLE}) == ["results/t.csv: was not made"]
     for table in (TABLE.iloc[:-1], TABLE.drop(columns="psnr"), TABLE[TABLE.columns[::-1]]):

@@ -34,7 +34,12 @@ def test_every_file_has_one_row_and_matches_its_hash():
 def test_every_row_is_filled_in_and_names_a_recipe_that_makes_the_file():
     for row in store.manifest().itertuples(index=False):
         assert all(row), row
-        assert row.file in recipes.RECIPES[row.recipe].outputs
+        if row.file.startswith("results/benchmarks-"):
+            assert (
+                row.recipe == "make bench"
+            )  # needs an environment of its own, so it is no recipe of the package
+        else:
+            assert row.file in recipes.RECIPES[row.recipe].outputs
 
 
 def test_the_folder_stays_small():

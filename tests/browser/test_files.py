@@ -144,6 +144,17 @@ def test_every_entry_of_the_references_says_where_it_is_cited():
     assert {page for page, cited in cites.items() if cited and f"book/{page}.html" in PAGES} == cited_from
 
 
+def test_the_references_name_each_work_as_the_text_does():
+    entries = (HTML / "book" / "references.html").read_text(encoding="utf-8")
+    named = re.findall(r'<span class="label">.*?</span>(.*?)<span class="fn-bracket">', entries)
+    named = {re.sub("<.*?>", "", name) for name in named}
+    cited = set()
+    for page in (HTML / "book").glob("*.html"):
+        links = re.findall(r'href="references\.html#id\d+"[^>]*>(.*?)</a>', page.read_text(encoding="utf-8"))
+        cited |= {re.sub("<.*?>", "", link).replace("\xa0", " ") for link in links}
+    assert len(cited) > 20 and cited <= named, sorted(cited - named)
+
+
 def test_claims_are_known_and_rest_on_numbers():
     claims = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
     ids = [claim["id"] for claim in claims]
