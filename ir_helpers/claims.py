@@ -50,19 +50,19 @@ THEMES = {
 # A claim without an entry shows its first three.
 HEADLINES = {
     "unstable-tiny": (
-        "digits: error at 5 % / error without, plain",
         "digits: change / ‖r‖ at 5 %, plain",
         "digits: change / ‖r‖ at 5 %, total-variation",
+        "CT: change / ‖r‖ at 5 %, plain",
     ),
     "unstable-structure": (
         "digits: contrast left of the dot, plain",
-        "digits: contrast left of the dot, min-max",
         "digits: contrast left of the dot, total-variation",
+        "CT: contrast left of the text, plain",
     ),
     "unstable-samples": (
         "digits: squared error from 100 data, plain",
         "digits: squared error from 300 data, plain",
-        "digits: squared error from 300 data, trained for them",
+        "CT: error from twice the views / error, plain",
     ),
     "regularised-vulnerable": (
         "ρ(2) / clean error, plain",
