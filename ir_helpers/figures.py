@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ir_helpers.checks import finite, positive, positive_int
 
@@ -31,6 +32,7 @@ SEQUENCE = ("#08306B", "#2171B5", "#4FA0D0", "#B0B0B0")
 ACCENT = "#B03A5B"
 
 _WIDTH = 6.4  # inches: text of 10 points stays legible where a phone halves the page
+_DPI = 160  # of figures with pixels
 _STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 10.5,
@@ -62,7 +64,8 @@ def use_style():
             Figure, lambda figure: None if _has_pixels(figure) else _rendered(figure, "svg").decode()
         )
         formatters["image/png"].for_type(
-            Figure, lambda figure: _rendered(figure, "png") if _has_pixels(figure) else None
+            Figure,
+            lambda figure: png(figure, dpi=_DPI, colours=_palette(figure)) if _has_pixels(figure) else None,
         )
 
 
@@ -204,8 +207,6 @@ def png(figure, *, dpi=100, colours=None):
     data = _rendered(figure, "png", dpi=dpi)
     if colours is None:
         return data
-    from PIL import Image  # only explorers need it; Matplotlib brings it
-
     buffer = io.BytesIO()
     Image.open(io.BytesIO(data)).convert("RGB").quantize(colours).save(buffer, "png", optimize=True)
     return buffer.getvalue()
@@ -227,7 +228,13 @@ def _has_pixels(figure):
     )
 
 
-def _rendered(figure, kind, dpi=160):
+def _palette(figure):
+    """Return how many colours a figure needs: a colour map has 256, and a photograph any number."""
+    photographs = (image.get_array().ndim == 3 for axis in figure.axes for image in axis.images)
+    return None if any(photographs) else 256
+
+
+def _rendered(figure, kind, dpi=_DPI):
     buffer = io.BytesIO()
     # No date in the file: the same figure gives the same bytes.
     figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)

@@ -308,9 +308,13 @@ def test_lets_the_trained_networks_pass(name):
         re.match("[a-z]+", name)[0]
     ]
     x = images("test", count=4)
+    if name.startswith("ct/"):  # on a small scanner: whole slices take minutes
+        x = torch.nn.functional.avg_pool2d(x, 4)
+        f = networks.Reconstructor(operators.parallel_beam(64, 48), f.network, start=f.start)
     y = f.operator(x)
     radius = 0.02 * y.flatten(1).norm(dim=1)
-    found = found_doubts(f, y, x, attacks.worst_case(f, y, x, radius, steps=20), steps=10, directions=5)
+    delta = attacks.worst_case(f, y, x, radius, steps=40)
+    found = found_doubts(f, y, x, delta, steps=10, directions=5)
     assert found.doubts == ()
 
 

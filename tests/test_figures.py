@@ -218,6 +218,21 @@ def test_in_a_notebook_curves_are_svg_and_pixels_png(monkeypatch):
     assert matplotlib.rcParams["image.cmap"] == "gray"
 
 
+def test_pixels_of_a_colour_map_are_written_with_its_colours_and_photographs_with_all(monkeypatch):
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(figures, "_ipython", lambda: shell)
+    figures.use_style()
+    photograph = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    for picture, mode in ((PICTURE, "P"), (photograph, "RGBA")):
+        figure = figures.images([[picture]])
+        data, _ = shell.display_formatter.format(figure)
+        written = Image.open(io.BytesIO(data["image/png"]))
+        assert written.mode == mode
+        whole = Image.open(io.BytesIO(figures.png(figure, dpi=160)))
+        difference = np.asarray(written.convert("RGB"), float) - np.asarray(whole.convert("RGB"), float)
+        assert np.abs(difference).max() < 3  # of 255
+
+
 def test_the_same_figure_gives_the_same_svg(monkeypatch):
     monkeypatch.setattr(figures, "_ipython", lambda: None)
     figures.use_style()
