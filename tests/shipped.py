@@ -14,10 +14,8 @@ CLEAN = (0.999, 1.001)
 SLICE = (0.97, 1.03)
 # A short search finds a little less than the long one of the tables, or, by luck, a little more.
 ATTACKED = (0.90, 1.03)
-IMAGES, STEPS = (
-    12,
-    40,
-)  # of the attacked sample; the tables list 50 images or more, attacked for 100 steps, three times
+# Of the attacked sample; the tables list 50 images or more, attacked for 100 steps, three times.
+IMAGES, STEPS = 12, 40
 SLICES = 2  # of the CT slices that come with the book
 SCENE = "other patients and scanners"  # where the tables of CT list them
 
