@@ -52,6 +52,8 @@ class Experiment:
         Other images that the networks are measured on: by the ending of their table's name, a function that returns them.
     tuning_restarts : int
         Of the attack that compares settings.
+    slack : float
+        A tuned method may have this many times the clean error of plain training.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Experiment:
     seeds: Mapping = field(default_factory=dict)
     further: Mapping = field(default_factory=dict)
     tuning_restarts: int = 1
+    slack: float = 1.2
 
     @property
     def methods(self):

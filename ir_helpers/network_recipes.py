@@ -17,7 +17,6 @@ from ir_helpers.jobs import run_all
 
 __all__ = ["choose", "make", "outputs", "weights_path"]
 
-SLACK = 1.2  # a tuned method may cost this factor in clean error
 SEEDS = (0, 1, 2)
 SEARCH = {"steps": 100, "restarts": 3}  # of every worst case in the tables of trained networks
 TUNING_SEARCH = {"steps": 50, "restarts": 1}
@@ -69,10 +68,10 @@ def outputs(name):
 
 def tune_all(name, machine):
     """Train each method with each setting of its grid; return the table, with the setting that is chosen."""
-    grids = EXPERIMENTS[name].grids
+    grids, slack = EXPERIMENTS[name].grids, EXPERIMENTS[name].slack
     runs = [(method, settings) for method, grid in grids.items() for settings in grid]
     table = pd.DataFrame(run_all(_tune, [_tuning_job(name, *run) for run in _longest_first(runs)], machine))
-    return _table(table.assign(chosen=table.index.isin(choose(table))), "method")
+    return _table(table.assign(chosen=table.index.isin(choose(table, slack))), "method")
 
 
 def vary(name, machine):
@@ -82,7 +81,7 @@ def vary(name, machine):
     return pd.DataFrame(run_all(_tune, jobs, machine)).assign(variant=list(variants))
 
 
-def choose(table, slack=SLACK):
+def choose(table, slack):
     """Return the row of each method's chosen setting.
 
     The plain method takes the setting of the smallest clean error c. Any other method takes the smallest worst-case error
