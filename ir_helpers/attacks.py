@@ -8,6 +8,7 @@ import warnings
 
 import torch
 
+from ir_helpers.ascent import long_steps, measured_steps, project
 from ir_helpers.checks import (
     NotFinite,
     check_attack_inputs,
@@ -23,28 +24,29 @@ from ir_helpers.linear_operator import check_operator
 from ir_helpers.per_sample import check_gradient, errors, gradient, normalised, norms, spread
 from ir_helpers.trust_region import exact_worst_case
 
-# Step lengths in units of ε; the chapter on the worst case shows what other rules miss.
-_LONGEST, _DECAY = 8.0, 1 / 160
-# How long the longest steps last; under 50 steps less finds more. Training searches from a start, by the rule it always had.
-_HOLD, _HOLD_FROM_START, _MANY = 1 / 3, 1 / 2, 50
-# A network can be deaf to one rule of steps, above all one that was trained with it: restarts shorten the steps in turn.
-_RESTARTS = (1.0, 1 / 16, 1 / 4)
+# Of a first long step, in units of ε; the second search by long steps takes shorter ones, and so on in turn.
+_LONGEST, _SHARES = 8.0, (1.0, 1 / 4)
 # Two searches begin near zero: the first step follows the gradient at y, which for linear f has the optimum's signs.
 _NEAR_ZERO = 1e-4
+_RULES = ("long", "measured")
 
 __all__ = ["AttackCheck", "AttackWarning", "check_attack", "exact_worst_case", "project"]
 __all__ += ["random_perturbation", "worst_case", "worst_case_image"]
 
 
-def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, start=None, longest=_LONGEST):
+def worst_case(
+    reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, start=None, rule="long", longest=_LONGEST
+):
     """Search δ with ‖δ‖₂ ≤ ε that maximises the error ‖f(y + δ) − x‖₂² of each sample, by projected gradient ascent.
 
-    Each step goes along the normalised gradient g/‖g‖ and projects onto the ball. Steps are ``longest``, 8ε so that they cross
-    the ball, for the first third of the search, and then shrink by a factor of 160; in under 50 steps both are less, and from
-    a given ``start`` they last a half. Nesterov's extrapolation moves along flat directions. The best iterate is kept. On linear
-    maps the long steps make it an accelerated power iteration: within 0.5 % of the optimum in 50 steps, a single sample 2 %
-    where singular values crowd at the top. Robust networks may hide their worst case from long steps: of three restarts the
-    second takes steps of a sixteenth of the length, the third of a quarter, and so on in turn.
+    Each step goes along the normalised gradient g/‖g‖ and projects onto the ball. Nesterov's extrapolation moves along flat
+    directions. The best iterate is kept.
+
+    Long steps are ``longest``, 8ε so that they cross the ball, for the first third of the search, and then shrink by a factor of
+    160; in under 50 steps both are less, and from a given ``start`` they last a half. On linear maps this is an accelerated
+    power iteration: within 0.5 % of the optimum in 50 steps, a single sample 2 % where singular values crowd at the top.
+    Measured steps, of ε/8 at first, get longer or shorter as the gradient predicts well what they gain. On small networks long
+    steps find more, on large networks that were trained against steps the measured ones do: try both.
 
     Parameters
     ----------
@@ -60,14 +62,16 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     steps : int
         Gradient evaluations for each restart.
     restarts : int
-        Independent searches, the first two from near zero, the others from random points of the sphere; the best δ of each
-        sample is kept.
+        Independent searches, by the two rules in turn, the first two from near zero, the others from random points of the
+        sphere; the best δ of each sample is kept.
     seed : int
         Seed of the starting points.
     start : torch.Tensor, optional
         A δ to begin the first of the ``restarts`` from, of the shape of y; it is projected onto the ball.
+    rule : str
+        Of the first search: "long" or "measured" steps.
     longest : float or torch.Tensor
-        Length of the first steps in units of ε, one number or one for each sample, shape (B,).
+        Length of the first long steps in units of ε, one number or one for each sample, shape (B,).
 
     Returns
     -------
@@ -84,47 +88,50 @@ def worst_case(reconstruct, y, target, radius, *, steps=50, restarts=1, seed=0, 
     positive_int("steps", steps), positive_int("restarts", restarts), check_seed(seed)
     if start is not None:
         check_like("start", start, y)
+    if rule not in _RULES:
+        raise ValueError(f"rule must be one of {', '.join(_RULES)}, got {rule!r}")
     longest, target = radius_per_sample(longest, y, "longest"), target.detach()
     clean, scale = errors(reconstruct, y.detach(), target)
     best, best_error = torch.zeros_like(y), clean.detach()
-    for begin, share, given in _beginnings(y, radius, restarts, seed, start):
-        begin, lengths, shrink = project(begin, radius), share * longest * radius, _shrink(steps, given)
-        for delta, error in _ascend(reconstruct, y.detach(), target, scale, radius, shrink, begin, lengths):
+    objective = _objective(reconstruct, y.detach(), target, scale)
+    for begin, measured, first, given in _beginnings(y, radius, restarts, seed, start, rule):
+        begin = project(begin, radius)
+        if measured:
+            search = measured_steps(objective, begin, radius, steps, unit=scale.flatten())
+        else:
+            search = long_steps(objective, begin, radius, steps, longest=first * longest, given=given)
+        for delta, error in search:
             better = error > best_error
             best_error = torch.where(better, error, best_error)
             best = torch.where(spread(better, y), delta, best)
     return best
 
 
-def _beginnings(y, radius, restarts, seed, start):
-    """Yield the first δ of each search, the share of the longest step that it takes, and whether δ was given."""
+def _beginnings(y, radius, restarts, seed, start, rule):
+    """Yield the first δ of each search, whether its steps are measured, its share of the longest, and whether δ was given."""
+    measured = rule == "measured"
     if start is not None:
-        yield start.detach(), 1.0, True
+        yield start.detach(), measured, 1.0, True
         restarts -= 1
     for k in range(restarts):
         length = _NEAR_ZERO * radius if k < 2 else radius
-        yield random_perturbation(y, length, seed=seed + k), _RESTARTS[k % len(_RESTARTS)], False
+        share = _SHARES[k // 2 % len(_SHARES)]
+        yield random_perturbation(y, length, seed=seed + k), measured == (k % 2 == 0), share, False
 
 
-def _shrink(steps, given):
-    """Return the length of each step relative to the first."""
-    full = 1.0 if given else min(1.0, steps / _MANY)
-    hold, decay = (_HOLD_FROM_START if given else full * _HOLD), _DECAY ** ((1 + full) / 2)
-    return [decay ** max(0.0, (k / steps - hold) / (1 - hold)) for k in range(steps)]
+def _objective(reconstruct, y, target, scale):
+    """Return what gives of δ the error ‖f(y + δ) − x‖² / s² of each sample and, if asked for, s times its gradient."""
 
-
-def _ascend(reconstruct, y, target, scale, radius, shrink, delta, lengths):
-    """Yield (δ, error) at each point visited: one with a gradient for each step, then the end point."""
-    previous, lengths = delta, spread(lengths, y)
-    for k, part in enumerate(shrink):
-        point = project(delta + k / (k + 2) * (delta - previous), radius).requires_grad_()
-        with torch.enable_grad():  # whatever the caller set
+    def objective(delta, with_slope):
+        point = delta.detach().requires_grad_(with_slope)
+        with torch.set_grad_enabled(with_slope):  # whatever the caller set
             error, _ = errors(reconstruct, y + point, target, scale)
-            slope, point = gradient(error, scale, point), point.detach()
-        check_gradient(slope)
-        yield point, error.detach()
-        previous, delta = delta, project(point + part * lengths * normalised(slope), radius)
-    yield delta, errors(reconstruct, y + delta, target, scale)[0].detach()
+            slope = gradient(error, scale, point) if with_slope else None
+        if with_slope:
+            check_gradient(slope)
+        return error.detach(), slope
+
+    return objective
 
 
 def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0):
@@ -232,18 +239,3 @@ def random_perturbation(y, radius, *, seed=0):
     generator = torch.Generator().manual_seed(check_seed(seed))
     direction = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
     return spread(radius, y) * normalised(direction)
-
-
-def project(delta, radius):
-    """Return the point of the ball ‖δ‖₂ ≤ ε nearest to each δ: δ · min(1, ε / ‖δ‖₂).
-
-    Parameters
-    ----------
-    delta : torch.Tensor
-        (B, ...).
-    radius : float or torch.Tensor
-        ε ≥ 0, or one for each sample.
-    """
-    check_batch("delta", delta)
-    radius, length = spread(radius_per_sample(radius, delta), delta), norms(delta)
-    return delta * torch.where(length > radius, radius / length, torch.ones_like(length))

@@ -18,8 +18,6 @@ from ir_helpers.jobs import run_all
 __all__ = ["choose", "make", "outputs", "weights_path"]
 
 SEEDS = (0, 1, 2)
-SEARCH = {"steps": 100, "restarts": 3}  # of every worst case in the tables of trained networks
-TUNING_SEARCH = {"steps": 50, "restarts": 1}
 _SAMPLE = 50  # test images whose errors are kept one by one, for readers to recompute
 
 
@@ -143,8 +141,7 @@ def _tune(job, folder, device):
         job["method"], job["settings"], images=images, device=device, epochs=epochs
     )
     x = experiment.images("validation").to(device)
-    search = TUNING_SEARCH | {"restarts": experiment.tuning_restarts}
-    table = _curve(experiment, f, x, (0.0, experiment.radius), **search)
+    table = _curve(experiment, f, x, (0.0, experiment.radius), **experiment.tuning_search)
     return {
         "method": job["method"],
         "settings": json.dumps(job["settings"]),
@@ -182,7 +179,7 @@ def _train(job, folder, device):
     f = networks.pretrained(path).to(device)  # what a reader gets: weights in half precision
     x = experiment.images("test").to(device)
     known = {"method": job["method"], "measurements": f.operator.data_shape[-1], "seed": seed}
-    curve = _curve(experiment, f, x, experiment.radii, **SEARCH).assign(**known)
+    curve = _curve(experiment, f, x, experiment.radii, **experiment.search).assign(**known)
     row = known | {
         "settings": json.dumps(job["settings"]),
         "epochs": len(history),
@@ -195,7 +192,9 @@ def _train(job, folder, device):
     }
     row |= _strength(experiment, f, adversary, x) if job["method"] == "min-max" else {}
     further = {
-        other: _curve(experiment, f, images().to(device), (0.0, experiment.radius), **SEARCH).assign(**known)
+        other: _curve(
+            experiment, f, images().to(device), (0.0, experiment.radius), **experiment.search
+        ).assign(**known)
         for other, images in experiment.further.items()
     }
     further = {other: table.to_dict("records") for other, table in further.items()}
@@ -220,7 +219,7 @@ def _strength(experiment, f, adversary, x):
         "generator": proposed,
         "generator_and_steps": attacks.worst_case(f, y, x, radius, steps=steps, start=proposed),
         "steps": attacks.worst_case(f, y, x, radius, steps=steps),
-        "search": attacks.worst_case(f, y, x, radius, **SEARCH),
+        "search": attacks.worst_case(f, y, x, radius, **experiment.search),
     }
     with torch.no_grad():
         return {f"error_{k}": robustness.squared_error(f(y + d), x).mean().item() for k, d in deltas.items()}
@@ -237,7 +236,7 @@ def _compare(job, folder, device):
         y = experiment.data(next(iter(fs.values())).operator, x)
         radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
         for source, f in fs.items():
-            delta = attacks.worst_case(f, y, x, radius, **SEARCH)
+            delta = attacks.worst_case(f, y, x, radius, **experiment.search)
             for target, g in fs.items():
                 with torch.no_grad():
                     error = robustness.squared_error(g(y + delta), x)

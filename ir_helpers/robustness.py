@@ -108,7 +108,18 @@ def worst_region(estimate, x, *, size=32):
 
 
 def curve(
-    reconstruct, A, x, radii, *, y=None, relative_to=None, steps=100, restarts=1, seed=0, batch_size=256
+    reconstruct,
+    A,
+    x,
+    radii,
+    *,
+    y=None,
+    relative_to=None,
+    steps=100,
+    restarts=1,
+    seed=0,
+    rule="long",
+    batch_size=256,
 ):
     """Measure the worst-case error ρ(ε) = mean over images of max_{‖δ‖₂ ≤ ε} ‖f(y + δ) − x‖₂², one row for each ε.
 
@@ -129,7 +140,7 @@ def curve(
     relative_to : torch.Tensor, optional
         Shape (B,): each sample's radius is ε times its entry, for instance ``A(x).flatten(1).norm(dim=1)`` for radii
         relative to the data. None: radii are absolute.
-    steps, restarts, seed
+    steps, restarts, seed, rule
         Of the attack, for each radius.
     batch_size : int
         Images attacked at once.
@@ -150,8 +161,9 @@ def curve(
     batch_size = positive_int("batch_size", batch_size)
     check_seed(seed)
     check_attack_inputs(y, x, 0.0)
+    search = {"steps": steps, "restarts": restarts + 1, "seed": seed, "rule": rule}
     blocks = [
-        _curve_of_batch(reconstruct, *part, radii, steps, restarts, seed)
+        _curve_of_batch(reconstruct, *part, radii, search)
         for part in zip(*(t.split(batch_size) for t in (y, x, scale)), strict=True)
     ]
     per_image = pd.concat(blocks)
@@ -167,16 +179,14 @@ def curve(
     return table.reset_index(drop=True).assign(steps=steps, restarts=restarts)
 
 
-def _curve_of_batch(reconstruct, y, x, scale, radii, steps, restarts, seed):
+def _curve_of_batch(reconstruct, y, x, scale, radii, search):
     """Return one row for each image and radius."""
     rows, delta, size = [], torch.zeros_like(y), norms(y).flatten()
     norms_of_data = torch.where(size > 0, size, torch.nan)
     # Searches of a second or two need no bar; TQDM_DISABLE=1 hides it from pages and tests.
     for step, radius in enumerate(tqdm(radii, desc="radii", leave=False, delay=2)):
         allowed = radius * scale
-        delta = attacks.worst_case(
-            reconstruct, y, x, allowed, steps=steps, restarts=restarts + 1, seed=seed, start=delta
-        )
+        delta = attacks.worst_case(reconstruct, y, x, allowed, start=delta, **search)
         with torch.no_grad():
             estimate = reconstruct(y + delta)
         columns = {

@@ -10,7 +10,7 @@ from ir_helpers import attacks, directions, networks, robustness, store, theory
 from ir_helpers.catalogue import SPECTRA
 from ir_helpers.files import write_table
 from ir_helpers.jobs import run_all
-from ir_helpers.network_recipes import SEARCH, SEEDS
+from ir_helpers.network_recipes import SEEDS
 
 __all__ = ["OUTPUTS", "make"]
 
@@ -65,11 +65,11 @@ def _trained(experiment, job, device):
         job["method"], job["settings"], images=images, seed=job["seed"], device=device
     )
     A, x = f.operator, experiment.images("test").to(device)
-    table = robustness.curve(f, A, x, (0.0, experiment.radius), batch_size=1000, **SEARCH)
+    table = robustness.curve(f, A, x, (0.0, experiment.radius), batch_size=1000, **experiment.search)
     errors = table.iloc[1][["rho", "rho_sem", "relative_radius"]].to_dict()
     errors |= {"clean": table["rho"].iloc[0], "seconds": history["seconds"].iloc[-1]}
     few, basis = x[:_PROBED], directions.Basis.of(A)
-    delta = attacks.worst_case(f, A(few), few, experiment.radius, **SEARCH)
+    delta = attacks.worst_case(f, A(few), few, experiment.radius, **experiment.search)
     answer = directions.response(f, basis, A(few))
     return errors, _along(basis, delta, answer.gains.mean(0), answer.lengths.mean(0))
 

@@ -23,6 +23,7 @@ from ir_helpers import (
 from ir_helpers.splits import few_each
 
 SIZE = 32
+SHORT = {"steps": 3, "restarts": 1, "rule": "measured"}
 
 
 def phantoms(part):
@@ -102,18 +103,17 @@ def made(tmp_path_factory):
         epochs=1,
         tuning_epochs=1,
         radii=(0.0, 0.02, 0.05),
+        search=SHORT,
+        tuning_search=SHORT,
     )
     change.setattr(chest, "EXPERIMENT", tiny)
     change.setattr(chest, "slices", phantoms)
     change.setattr(chest, "patients", lambda: np.arange(6) // 2)
     change.setattr(chest_recipes.datasets, "ct_slices", lambda split, count: phantoms(split)[:count])
     change.setitem(catalogue.EXPERIMENTS, "ct", tiny)
-    for module, names in (
-        (network_recipes, ("SEARCH", "TUNING_SEARCH")),
-        (chest_recipes, ("_SEARCH", "_SHORT_SEARCH")),
-    ):
-        for name in names:
-            change.setattr(module, name, {"steps": 3, "restarts": 1})
+    for name in ("_SEARCH", "_SHORT_SEARCH"):
+        change.setattr(chest_recipes, name, SHORT)
+    for module in (network_recipes, chest_recipes):
         change.setattr(module, "run_all", in_this_process)
     kept = (
         "as trained",

@@ -14,6 +14,7 @@ from ir_helpers import catalogue, datasets, network_recipes, networks, recipes
 NAMES = ("faces", "faces-celeba")
 METHODS = ["plain", "weight-decay", "parseval", "noise", "min-max", "per-sample"]
 PEOPLE = 45
+SHORT = {key: {"steps": 2, "restarts": 1} for key in ("search", "tuning_search")}
 
 
 def heads(count, height, width):
@@ -58,12 +59,10 @@ def made(folder, tmp_path_factory):
                 "network": experiment.network | {"width": 4},
                 "grids": {method: settings[:1] for method, settings in experiment.grids.items()},
             }
-            tiny |= {"epochs": 1, "tuning_epochs": 1, "batch_size": 20, "radii": (0.0, 0.1)}
+            tiny |= SHORT | {"epochs": 1, "tuning_epochs": 1, "batch_size": 20, "radii": (0.0, 0.1)}
             tiny["further"] = {"orl": lambda faces=experiment.further["orl"]: faces()[:6]}
             change.setitem(catalogue.EXPERIMENTS, name, dataclasses.replace(experiment, **tiny))
         change.setattr(catalogue, "_CELEBA", {"train": 6, "validation": 2, "test": 3})
-        for search in ("SEARCH", "TUNING_SEARCH"):
-            change.setattr(network_recipes, search, {"steps": 2, "restarts": 1})
         change.setattr(network_recipes, "run_all", in_this_process)
         assert recipes.main(["run", *NAMES, "--out", str(out), "--work", str(work)]) == 0
     return out

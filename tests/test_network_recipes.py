@@ -11,6 +11,7 @@ from ir_helpers import bands, catalogue, datasets, jobs, network_recipes, networ
 from ir_helpers.experiments import METHODS
 
 NAMES = ("mnist-gaussian", "mnist-dct")
+SHORT = {key: {"steps": 3, "restarts": 1} for key in ("search", "tuning_search")}
 
 
 def few_digits(part):
@@ -39,10 +40,8 @@ def make_tiny(name, folder):
         for each, experiment in catalogue.EXPERIMENTS.items():
             tiny = {"epochs": 1, "tuning_epochs": 1, "network": {"width": 4, "levels": 2, "fold": 2}}
             grids = {m: settings[: 2 if m == "plain" else 1] for m, settings in experiment.grids.items()}
-            tiny |= {"images": few_digits, "radii": (0.0, 2.0), "batch_size": 8, "grids": grids}
+            tiny |= SHORT | {"images": few_digits, "radii": (0.0, 2.0), "batch_size": 8, "grids": grids}
             change.setitem(catalogue.EXPERIMENTS, each, dataclasses.replace(experiment, **tiny))
-        for search in ("SEARCH", "TUNING_SEARCH"):
-            change.setattr(network_recipes, search, {"steps": 3, "restarts": 1})
         for each, variants in catalogue.VARIANTS.items():
             change.setitem(catalogue.VARIANTS, each, dict(list(variants.items())[::4]))
         change.setattr(network_recipes, "run_all", in_this_process)

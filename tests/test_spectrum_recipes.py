@@ -25,12 +25,12 @@ def made(tmp_path_factory):
     """The folder that the recipe fills: two condition numbers, two seeds, tiny networks, one epoch and a short attack."""
     out, change = tmp_path_factory.mktemp("data"), pytest.MonkeyPatch()
     tiny = {"epochs": 1, "network": {"width": 4, "levels": 2, "fold": 2}, "images": few_digits}
+    tiny["search"] = {"steps": 3, "restarts": 1}
     for condition in catalogue.SPECTRA.copy():
         small = dataclasses.replace(catalogue.SPECTRA[condition], **tiny, batch_size=100)
         change.setitem(catalogue.SPECTRA, condition, small)
         if condition not in CONDITIONS:
             change.delitem(catalogue.SPECTRA, condition)
-    change.setattr(spectrum_recipes, "SEARCH", {"steps": 3, "restarts": 1})
     change.setattr(spectrum_recipes, "SEEDS", (0, 1))
     change.setattr(spectrum_recipes, "run_all", in_this_process)
     spectrum_recipes.make(out, jobs.Machine(folder=tmp_path_factory.mktemp("work")))
