@@ -12,18 +12,37 @@ __all__ = ["Adversary", "Searching", "relative"]
 
 
 def relative(share):
-    """Return the function y ↦ ε = share · ‖y‖₂ of each sample, for radii relative to the data."""
+    """Return the function y ↦ ε = share · ‖y‖₂ of each sample, for radii relative to the data.
+
+    Parameters
+    ----------
+    share : float or pair of float
+        One for all, or the smallest and the largest: then the shares of a batch are spread geometrically between them. A network
+        trained at one ε can be weak at smaller ones.
+    """
+    if isinstance(share, (tuple, list)):
+        if len(share) != 2:
+            raise ValueError(f"share must be a number or a pair of numbers, got {share!r}")
+        return _Relative(tuple(positive("share", one) for one in share))
     share = not_negative("share", share)
-    return _Relative(share)
+    return _Relative((share, share))
+
+
+# Multiples of the golden ratio's fractional part fill [0, 1) evenly, in an order that has nothing to do with that of step lengths.
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
 class _Relative:
-    share: float
+    shares: tuple
 
     def __call__(self, y):
         check_batch("y", y)
-        return self.share * norms(y.detach()).flatten()
+        length, (first, last) = norms(y.detach()).flatten(), self.shares
+        if first == last:
+            return first * length
+        place = torch.arange(1, len(y) + 1, dtype=y.dtype, device=y.device) * _GOLDEN % 1
+        return first * (last / first) ** place * length
 
 
 class Adversary:
