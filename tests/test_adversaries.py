@@ -187,6 +187,18 @@ def test_relative_is_a_share_of_each_norm():
     assert not radii.requires_grad
 
 
+def test_relative_to_a_pair_spreads_the_shares_over_the_batch():
+    y = torch.cat([torch.ones(500, 4), 3 * torch.ones(500, 4)])
+    shares = adversaries.relative((0.005, 0.05))(y) / y.norm(dim=1)
+    assert 0.005 <= shares.min() < 0.0051 and 0.049 < shares.max() <= 0.05
+    assert torch.allclose(
+        shares.log().quantile(0.5), torch.tensor(0.005 * 0.05).sqrt().log(), atol=0.01
+    )  # geometrically
+    order = torch.corrcoef(torch.stack([shares[:8].log(), torch.arange(8.0)]))[0, 1]
+    assert order.abs() < 0.5  # not in the order of the step lengths
+    assert torch.equal(adversaries.relative([0.1, 0.1])(y), adversaries.relative(0.1)(y))
+
+
 # ---- Noise
 
 
@@ -379,6 +391,8 @@ def test_common_follows_the_network_to_another_type():
 F, Y, X = linear_problem(M, 1.0, count=4)
 BAD = {
     "share": (lambda: adversaries.relative(-0.1), ValueError, "share .*-0.1"),
+    "share zero of a pair": (lambda: adversaries.relative((0.0, 0.1)), ValueError, r"share must .* 0\.0"),
+    "share of three": (lambda: adversaries.relative((0.1, 0.2, 0.3)), ValueError, r"pair .*\(0\.1, 0\.2, 0\.3\)"),
     "share a word": (lambda: adversaries.relative("0.1"), ValueError, "share .*'0.1'"),
     "steps": (lambda: adversaries.PerSample(1.0, 0), ValueError, "steps .* 0"),
     "steps a fraction": (lambda: adversaries.PerSample(1.0, 2.5), ValueError, "steps .* 2.5"),

@@ -268,6 +268,69 @@ def test_long_steps_last_a_third_of_a_search_and_half_of_one_from_a_given_start(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
+def measured_search(f, y, x, radius, steps, delta):
+    """Measured steps in a few lines, for one sample: halved below a quarter of the predicted gain, doubled above three quarters."""
+    best, worst, previous, age, length, last = (
+        torch.zeros_like(y),
+        errors(f, y, x),
+        delta,
+        0,
+        radius / 8,
+        None,
+    )
+    for k in range(steps + 1):
+        point = delta if k == steps else attacks.project(delta + age / (age + 2) * (delta - previous), radius)
+        data = (y + point).requires_grad_()
+        error = (f(data) - x).square().sum()
+        (slope,) = torch.autograd.grad(error, data)
+        if error > worst:
+            best, worst = point, error.detach()
+        if last:
+            gain, predicted = error - last[0], (last[1] * (point - last[2])).sum()
+            length = min(2 * length, 8 * radius) if gain > 0.75 * predicted else length
+            length = max(length / 2, 1e-3 * radius) if gain < 0.25 * predicted else length
+            age = 0 if gain < 0 else age
+        last, age = (error, slope, point), age + 1
+        part = 0.1 ** max(0.0, (k / steps - 0.7) / 0.3)
+        previous, delta = delta, attacks.project(point + part * length * slope / slope.norm(), radius)
+    return best
+
+
+def test_measured_steps_are_those_of_the_rule():
+    """On a map that is curved enough for steps to be halved and for the momentum to begin anew."""
+    W = normal(9, 6)
+    f = lambda v: torch.sin(3 * v @ W.mT)
+    y, x = normal(5, 6), normal(5, 9)
+    near = attacks.random_perturbation(y, 1e-4, seed=0)
+    found = attacks.worst_case(f, y, x, 1.0, steps=40, rule="measured")
+    for k in range(len(y)):
+        one = slice(k, k + 1)
+        expected = measured_search(f, y[one], x[one], 1.0, 40, near[one])
+        torch.testing.assert_close(found[one], expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_measured_steps_reach_the_optimum_of_linear_maps(name):
+    for misfit in (0.0, 0.5):
+        f, y, x = linear_problem(MATRICES[name], misfit)
+        exact = errors(f, y + attacks.exact_worst_case(MATRICES[name], y, x, 1.0), x)
+        found = errors(f, y + attacks.worst_case(f, y, x, 1.0, rule="measured"), x)
+        assert found.mean() >= 0.995 * exact.mean()
+
+
+@pytest.mark.parametrize(("rule", "other"), [("long", "measured"), ("measured", "long")])
+def test_restarts_take_turns_between_the_rules(rule, other):
+    f, A, x = small_net_problem()
+    y = A(x)
+    first, second = (
+        attacks.worst_case(f, y, x, 1.0, steps=9, rule=each, seed=seed)
+        for seed, each in enumerate((rule, other))
+    )
+    both = attacks.worst_case(f, y, x, 1.0, steps=9, restarts=2, rule=rule)
+    better = errors(f, y + second, x) > errors(f, y + first, x)
+    assert torch.equal(both, torch.where(better.reshape(-1, *[1] * (y.ndim - 1)), second, first))
+
+
 def test_start_is_improved_and_projected():
     f, A, x = small_net_problem()
     y = A(x)
@@ -313,6 +376,7 @@ BAD = {
     "target count": (lambda: attacks.worst_case(F, Y, X[:1], 1.0), ValueError, "y and target .* 2 and 1"),
     "target shape": (lambda: attacks.worst_case(F, Y, X[:, :4], 1.0), ValueError, r"target has shape \(2, 4\)"),
     "f gives NaN": (lambda: attacks.worst_case(lambda y: F(y) * math.nan, Y, X, 1.0), ValueError, "reconstruct gave NaN"),
+    "rule": (lambda: attacks.worst_case(F, Y, X, 1.0, rule="short"), ValueError, "rule must be one of long, measured, got 'short'"),
     "longest": (lambda: attacks.worst_case(F, Y, X, 1.0, longest=-1.0), ValueError, "longest .*-1.0"),
     "longest of three": (
         lambda: attacks.worst_case(F, Y, X, 1.0, longest=torch.ones(3)), ValueError, r"longest .*\(2,\), got \(3,\)"),
