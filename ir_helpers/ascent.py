@@ -8,7 +8,7 @@ networks that were trained against steps. Neither is the better on all networks.
 
 import torch
 
-from ir_helpers.checks import radius_per_sample
+from ir_helpers.checks import check_batch, radius_per_sample
 from ir_helpers.per_sample import normalised, norms, spread
 
 __all__ = ["long_steps", "measured_steps", "project"]
@@ -32,6 +32,7 @@ def project(delta, radius):
     radius : float or torch.Tensor
         ε ≥ 0, or one for each sample.
     """
+    check_batch("delta", delta)
     radius, length = spread(radius_per_sample(radius, delta), delta), norms(delta)
     return delta * torch.where(length > radius, radius / length, torch.ones_like(length))
 

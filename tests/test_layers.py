@@ -40,6 +40,7 @@ ORDER = [
     "networks",
     "trust_region",  # the worst δ
     "doubts",
+    "ascent",
     "attacks",
     "robustness",
     "directions",
