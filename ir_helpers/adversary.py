@@ -19,6 +19,11 @@ def relative(share):
     share : float or pair of float
         One for all, or the smallest and the largest: then the shares of a batch are spread geometrically between them. A network
         trained at one ε can be weak at smaller ones.
+
+    Raises
+    ------
+    ValueError
+        If a share is negative, or one of a pair is 0, or there are more than two.
     """
     if isinstance(share, (tuple, list)):
         if len(share) != 2:

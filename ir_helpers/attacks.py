@@ -4,6 +4,7 @@ A search by gradients gives a *lower bound* on the worst-case error: it proves t
 larger one is not. Only ``exact_worst_case``, for linear f, is optimal.
 """
 
+import functools
 import warnings
 
 import torch
@@ -193,6 +194,7 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     positive_int("steps", steps), positive_int("directions", directions), check_seed(seed)
     y, target, delta = y.detach(), target.detach(), delta.detach()
     scale = errors(reconstruct, y + delta, target)[1]
+    search = functools.partial(worst_case, reconstruct, y, target, radius)
 
     def harm(perturbation):
         error, _ = errors(reconstruct, y + perturbation, target, scale)
@@ -208,10 +210,7 @@ def check_attack(reconstruct, y, target, delta, *, radius=None, steps=50, direct
     steepest = torch.stack([at_y[1], at_delta[1]])
     exploding = (~torch.isfinite(steepest)).any(0).double().mean().item()
     try:
-        longer = [
-            worst_case(reconstruct, y, target, radius, steps=2 * steps, seed=seed, start=delta, rule=rule)
-            for rule in _RULES
-        ]
+        longer = [search(steps=2 * steps, seed=seed, start=delta, rule=rule) for rule in _RULES]
     except NotFinite:
         longer, exploding = [delta], exploding or 1.0
     # Where f is exact the error has its minimum, 0, and a gradient of zero is no reason for doubt.

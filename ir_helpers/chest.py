@@ -118,7 +118,7 @@ EXPERIMENT = Experiment(
     },
     epochs=60,
     tuning_epochs=20,
-    # At this size long steps pass by the worst case of robust networks: measured ones find a third more.
+    # At this size long steps pass by the worst case of robust networks; the chapter measures by how much.
     search={"steps": 200, "restarts": 1, "rule": "measured"},
     tuning_search={"steps": 50, "restarts": 1, "rule": "measured"},
     slack=1.1,  # the gap in clean error grows with training, and the tuning is short

@@ -211,7 +211,7 @@ def test_more_restarts_are_never_worse():
 
 
 def test_one_of_the_restarts_is_gentle():
-    """Steps of 8 ε jump over the peak beside y, back and forth; those of half an ε climb it."""
+    """Steps of 8 ε jump over the peak beside y, back and forth; measured ones, which begin with an eighth, climb it."""
 
     def f(v):
         peak = torch.exp(-(v - 0.3).square().sum(1, keepdim=True) / 0.1)
