@@ -86,19 +86,10 @@ def _grid(*rates, **strengths):
     return tuple(dict(zip(names, combination, strict=True)) for combination in itertools.product(*values))
 
 
-# A network at this size learns the rule of its adversary's steps: first steps of all lengths, and ascents that begin on the
-# sphere and well inside, leave it no rule to learn.
-_LENGTHS, _STARTS = ((0.3, 8.0), (0.1, 1.0)), (1.0, 0.25)
-_STRENGTHS = ({"radius": 0.02, "lam": 0.3}, {"radius": 0.03, "lam": 0.1}, {"radius": 0.03, "lam": 0.3})
-
-
-def _searching(**adversary):
-    """Return the grid of the two methods that search δ for each sample."""
-    lengths = [{"longest": longest} for longest in _LENGTHS]
-    return tuple(
-        {"learning_rate": 8e-3} | one | other | adversary
-        for one, other in itertools.product(_STRENGTHS, lengths)
-    )
+# A network at this size learns the rule of its adversary's steps, and its radius: first steps of all lengths, ascents that begin
+# on the sphere and well inside, and radii spread over the batch leave it no rule to learn.
+_LENGTHS, _STARTS, _SPREAD = (0.3, 8.0), (1.0, 0.25), ((0.005, 0.03), (0.005, 0.05))
+_SEARCHING = {"radius": _SPREAD, "lam": (0.1, 0.3), "longest": (_LENGTHS,)}
 
 
 # Radii are shares of ‖y‖₂.
@@ -111,10 +102,10 @@ EXPERIMENT = Experiment(
         "plain": _grid(4e-3, 8e-3, 1.6e-2),
         "weight-decay": _grid(4e-3, 8e-3, weight_decay=(1.0, 3.0)),
         "parseval": _grid(4e-3, 8e-3, beta=(1e-2, 1e-1)),
-        "noise": _grid(4e-3, radius=(0.04, 0.08), lam=(0.3, 1.0)),
-        "common": _grid(4e-3, 8e-3, radius=(0.02,), lam=(0.3, 1.0), step=(1.0,)),
-        "min-max": _searching(ascent_steps=2, sees_error=True, starts=_STARTS),
-        "per-sample": _searching(steps=5),
+        "noise": _grid(4e-3, radius=(0.04, 0.08, (0.005, 0.08)), lam=(0.3, 1.0)),
+        "common": _grid(4e-3, 8e-3, radius=(0.02, (0.005, 0.05)), lam=(0.3, 1.0), step=(1.0,)),
+        "min-max": _grid(4e-3, 8e-3, **_SEARCHING, ascent_steps=(2,), sees_error=(True,), starts=(_STARTS,)),
+        "per-sample": _grid(4e-3, 8e-3, **_SEARCHING, steps=(5,)),
     },
     epochs=60,
     tuning_epochs=20,
