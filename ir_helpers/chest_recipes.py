@@ -27,7 +27,7 @@ SCENES = {
     "errors counted in the circle": {"circle": True},
 }
 _KEPT = ("as trained", "other patients and scanners")  # scenes whose slices are listed one by one
-_SEARCH = {"steps": 100, "restarts": 2, "rule": "measured"}
+_SEARCH = {"steps": 75, "restarts": 3, "rule": "measured"}
 # Total variation is attacked by unrolling all its iterations: each step costs as much as a thousand of a network's.
 _SHORT_SEARCH = {"steps": 15, "restarts": 2, "rule": "measured"}
 _ITERATIONS = 100
