@@ -110,7 +110,7 @@ EXPERIMENT = Experiment(
     },
     epochs=60,
     tuning_epochs=20,
-# At this size long steps pass by the worst case of robust networks, and measured ones by some others: restarts take turns.
+    # At this size long steps pass by the worst case of robust networks, and measured ones by some others: restarts take turns.
     search={"steps": 150, "restarts": 2, "rule": "measured"},
     tuning_search={"steps": 50, "restarts": 1, "rule": "measured"},
     slack=1.1,  # the gap in clean error grows with training, and the tuning is short
