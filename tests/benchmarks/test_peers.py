@@ -61,9 +61,9 @@ def test_gradients_are_counted_and_the_worst_allowed_point_is_kept():
     assert watched.worst.mean().item() == inside and watched.delta.flatten(1).norm(dim=1).max() <= 1
 
 
-@pytest.mark.parametrize("restarts", [1, 2])
-def test_our_search_takes_no_more_than_its_budget(restarts):
-    searches = {"ours": Ours(restarts)}
+@pytest.mark.parametrize("search", [Ours(1), Ours(2), Ours(1, "measured")])
+def test_our_search_takes_no_more_than_its_budget(search):
+    searches = {"ours": search}
     rows = attack_table.measure(budgets=(1, 5, 20), searches=searches, problems=[toy()], say=quiet)
     assert all(row["gradients"] <= row["evaluations"] for row in rows)
     assert rows[0]["gradients"] == 1

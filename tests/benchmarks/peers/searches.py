@@ -33,17 +33,16 @@ class Search:
 
 
 class Ours(Search):
-    """``attacks.worst_case``, its evaluations shared out to so many searches."""
+    """``attacks.worst_case``, its evaluations shared out to so many searches, the first by this rule of steps."""
 
-    def __init__(self, restarts):
-        self.restarts = restarts
+    def __init__(self, restarts, rule="long"):
+        self.restarts, self.rule = restarts, rule
 
     def run(self, watched, evaluations, step):
         p = watched.problem
         restarts = min(self.restarts, evaluations)
-        attacks.worst_case(
-            watched.reconstruct, p.y, p.x, p.radius, steps=evaluations // restarts, restarts=restarts
-        )
+        search = {"steps": evaluations // restarts, "restarts": restarts, "rule": self.rule}
+        attacks.worst_case(watched.reconstruct, p.y, p.x, p.radius, **search)
 
 
 class TorchAttacks(Search):
@@ -116,6 +115,7 @@ class Art(Search):
 
 SEARCHES = {
     "ir_helpers": Ours(1),
+    "ir_helpers, measured steps": Ours(1, "measured"),
     "ir_helpers, 2 searches": Ours(2),
     "torchattacks, PGDL2": TorchAttacksPGD(),
     "torchattacks, APGD": TorchAttacksAPGD(),
