@@ -101,7 +101,8 @@ def pretrained(name):
             raise
         raise store.DataError(f"{name} is not a network that networks.save wrote: {error}") from error
     f.notes = notes
-    return f.eval().requires_grad_(False)
+    # With the channels of a pixel side by side, convolutions on a CPU take a fifth to a third less time.
+    return f.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def _rebuild(tensors, notes):
