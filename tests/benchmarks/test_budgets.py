@@ -14,9 +14,9 @@ PAGE_BYTES = 3_000_000
 
 
 def test_operators_are_imported_in_three_seconds():
-    """Processor time, the best of three: other programs slow the clock down."""
+    """Processor time, the best of up to three: other programs slow the clock down, and one in time is enough."""
     found = []
-    for _ in range(3):
+    while len(found) < 3 and not any(seconds <= IMPORT_SECONDS for seconds in found):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", "import ir_helpers.operators"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
