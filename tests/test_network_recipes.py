@@ -1,6 +1,7 @@
 """From an experiment to weights and tables, at a size of seconds: the same code that makes `data/`."""
 
 import dataclasses
+import functools
 import json
 
 import pandas as pd
@@ -14,6 +15,7 @@ NAMES = ("mnist-gaussian", "mnist-dct")
 SHORT = {key: {"steps": 3, "restarts": 1} for key in ("search", "tuning_search")}
 
 
+@functools.cache  # else every tuning and training unpacks the digits again
 def few_digits(part):
     return datasets.digits("test" if part == "test" else "train", count=8 if part == "test" else 16)
 

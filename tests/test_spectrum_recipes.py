@@ -1,6 +1,7 @@
 """The sweep over condition numbers, at a size of seconds: the same code that makes its tables."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from ir_helpers import catalogue, datasets, jobs, networks, recipes, spectrum_re
 CONDITIONS = (1, 1000)
 
 
+@functools.cache  # else every tuning and training unpacks the digits again
 def few_digits(part):
     return datasets.digits("test" if part == "test" else "train", count=12 if part == "test" else 300)
 
