@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -72,24 +73,34 @@ document.addEventListener("securitypolicyviolation", e =>
 
 
 class Visit:
-    """An open page, with everything that it asked for and complained about."""
+    """A page, opened in a tab, with everything that it asked for and complained about.
 
-    def __init__(self, context, base: str, name: str):
-        self.name = name
+    Tabs serve many visits: to open and close one costs as much work as to load a small page.
+    """
+
+    def __init__(self, tab, base: str, name: str):
+        self.page, self.name = tab, name
         self.foreign, self.failed, self.errors = [], [], []
-        self.page = context.new_page()
-        self.page.add_init_script(WATCH_POLICY)
-        self.page.on("request", lambda r: self._check_host(r.url, base))
-        self.page.on("requestfailed", lambda r: self.failed.append(f"{r.url}: {r.failure}"))
-        self.page.on(
-            "response", lambda r: self.failed.append(f"{r.url}: {r.status}") if r.status >= 400 else None
-        )
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(base + name, wait_until="load")
-        self.page.evaluate("() => window.MathJax?.startup?.promise")
+        self._watched = {
+            "request": lambda r: self._check_host(r.url, base),
+            "requestfailed": lambda r: self.failed.append(f"{r.url}: {r.failure}"),
+            "response": lambda r: self.failed.append(f"{r.url}: {r.status}") if r.status >= 400 else None,
+            "console": lambda m: self.errors.append(m.text) if m.type == "error" else None,
+            "pageerror": lambda error: self.errors.append(str(error)),
+        }
+        for event, note in self._watched.items():
+            tab.on(event, note)
+        tab.set_viewport_size(DESKTOP)
+        tab.goto(base + name, wait_until="load")
+        tab.evaluate("() => window.MathJax?.startup?.promise")
         if self.has_explorer:
-            self.page.wait_for_selector(".widget-image img, img.widget-image", state="visible")
+            tab.wait_for_selector(".widget-image img, img.widget-image", state="visible")
+
+    def leave(self):
+        """End the visit: what the tab does from now on is of no concern."""
+        for event, note in self._watched.items():
+            self.page.remove_listener(event, note)
+        self.page.goto("about:blank")
 
     @property
     def violations(self) -> list[str]:
@@ -106,24 +117,65 @@ class Visit:
 
 
 def pytest_generate_tests(metafunc):
-    """Visit every page twice: over http:// and over file://."""
+    """Visit every page twice: over http://, as a reader who asked for less motion, and over file://."""
     if "visit" in metafunc.fixturenames:
-        visits = [(scheme, page) for scheme in ("http", "file") for page in PAGES]
+        schemes = ("http",) if "opened" in metafunc.fixturenames else ("http", "file")
+        visits = [(scheme, page) for scheme in schemes for page in PAGES]
         ids = [f"{scheme}-{Path(page).stem}" for scheme, page in visits]
-        metafunc.parametrize("visit", visits, ids=ids, indirect=True, scope="module")
+        metafunc.parametrize("visit", visits, ids=ids, indirect=True, scope="session")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal out the tests by group, with -n: the next group goes to the worker that is free, the largest come first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid)
+
+    return ByGroup(config, log)
+
+
+def group(nodeid: str) -> str:
+    """Name what one worker does in one go: a chapter, the tests of a page or a deck, loaded once, or those of the files."""
+    file, test = nodeid.split("::", 1)
+    if file.endswith(".ipynb"):
+        return file
+    name = Path(file).stem
+    if name in ("test_files", "test_readers"):
+        return "files"  # a large group, so that the sixty readers come early: they wait more than they work
+    if visited := re.search(r"\[(http|file)-\w+", test):
+        return visited[0]
+    return f"deck {test.split('[')[-1]}" if name == "test_slides" else nodeid
+
+
+def open_context(browser, **settings):
+    context = browser.new_context(viewport=DESKTOP, **settings)
+    context.set_default_timeout(15_000)
+    context.add_init_script(WATCH_POLICY)
+    return context
 
 
 @pytest.fixture(scope="module")
 def context(browser):
-    context = browser.new_context(viewport=DESKTOP)
-    context.set_default_timeout(15_000)
+    context = open_context(browser)
     yield context
     context.close()
 
 
-@pytest.fixture(scope="module")
-def visit(request, context, addresses):
+@pytest.fixture(scope="session")
+def tabs(browser):
+    """The tabs that pages are visited in: apart from those of other tests, which change the theme for good."""
+    contexts = {"http": open_context(browser, reduced_motion="reduce"), "file": open_context(browser)}
+    yield {scheme: context.new_page() for scheme, context in contexts.items()}
+    for context in contexts.values():
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def visit(request, tabs, addresses):
     scheme, name = request.param
-    visit = Visit(context, addresses[scheme], name)
+    visit = Visit(tabs[scheme], addresses[scheme], name)
     yield visit
-    visit.page.close()
+    visit.leave()
