@@ -26,11 +26,11 @@ help: ## list the targets
 book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run in parallel; unchanged ones come from a cache)
 	@$(PY) book/_tools/build.py --jobs $(JOBS)
 
-test: book notebooks slides ## unit tests, every chapter as a notebook, then the built pages in a browser
+test: book notebooks slides ## unit tests, then every chapter as a notebook and the built pages in a browser
 	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore $(TIMED) -n $(JOBS)
 	$(FAST) $(PY) -m pytest $(TIMED)
-	$(FAST) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile _build/notebooks
-	$(PY) -m pytest tests/browser -n $(JOBS) --dist loadfile
+	@# Chapters and pages in one go; a worker more than cores, since sixty readers of the pages wait a minute for each other.
+	$(FAST) $(PY) -m pytest --nbval-lax -n $$(($(JOBS) + 1)) _build/notebooks tests/browser
 
 bench: $(PEERS) ## measure the book against other packages into data/results/benchmarks-*.csv (DEVICE=cuda for a GPU)
 	PYTHONPATH=tests/benchmarks _build/bench-env/bin/python -m peers --device $(DEVICE)

@@ -11,7 +11,7 @@ FAULTS_OF_THE_THEME = {}
 
 RUN_AXE = """async (ignored) => {
   const rules = Object.fromEntries(ignored.map(rule => [rule, { enabled: false }]));
-  const found = await axe.run(document, { rules, resultTypes: ["violations"] });
+  const found = await axe.run(document, { rules, resultTypes: ["violations"], selectors: false });
   return found.violations.filter(v => ["serious", "critical"].includes(v.impact)).map(v =>
     `${v.impact} ${v.id}: ${v.help}, ${v.nodes.length} times, first: ${v.nodes[0].html.slice(0, 200)}`);
 }"""
