@@ -88,8 +88,8 @@ def _grid(*rates, **strengths):
 
 # A network at this size learns the rule of its adversary's steps, and its radius: first steps of all lengths, ascents that begin on
 # the sphere and well inside, and radii over the range that is measured, spread over the batch, leave it no rule to learn.
-_LENGTHS, _STARTS, _SPREAD = ((0.3, 8.0),), ((1.0, 0.25),), ((0.005, 0.05),)
-_SEARCHING = {"radius": _SPREAD, "lam": (0.1, 0.2, 0.3), "longest": _LENGTHS}
+_SPREAD = (0.005, 0.05)
+_SEARCHING = {"radius": (_SPREAD,), "lam": (0.1, 0.2, 0.3), "longest": ((0.3, 8.0),)}
 
 
 # Radii are shares of ‖y‖₂.
@@ -104,8 +104,8 @@ EXPERIMENT = Experiment(
         "parseval": _grid(4e-3, 8e-3, beta=(1e-2, 1e-1)),
         "noise": _grid(4e-3, radius=(0.04, 0.08, (0.005, 0.08)), lam=(0.3, 1.0)),
         "common": _grid(4e-3, 8e-3, radius=(0.02,), lam=(0.3, 1.0), step=(1.0,))
-        + _grid(4e-3, radius=_SPREAD, lam=(0.1, 0.3), step=(1.0,)),
-        "min-max": _grid(8e-3, **_SEARCHING, ascent_steps=(2,), sees_error=(True,), starts=_STARTS),
+        + _grid(4e-3, radius=(_SPREAD,), lam=(0.1, 0.3), step=(1.0,)),
+        "min-max": _grid(8e-3, **_SEARCHING, ascent_steps=(2,), sees_error=(True,), starts=((1.0, 0.25),)),
         "per-sample": _grid(8e-3, **_SEARCHING, steps=(5,)),
     },
     epochs=60,
