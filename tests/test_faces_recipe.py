@@ -12,7 +12,7 @@ from PIL import Image
 from ir_helpers import catalogue, datasets, network_recipes, networks, recipes
 
 NAMES = ("faces", "faces-celeba")
-METHODS = ["plain", "weight-decay", "parseval", "noise", "min-max", "per-sample"]
+METHODS = ["plain", "weight-decay", "parseval", "noise", "common", "min-max", "per-sample"]
 PEOPLE = 45
 SHORT = {key: {"steps": 2, "restarts": 1} for key in ("search", "tuning_search")}
 
