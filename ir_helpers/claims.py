@@ -102,6 +102,11 @@ HEADLINES = {
         "clean error of min-max / plain",
         "gradient evaluations of min-max / per-sample",
     ),
+    "faces-robust": (
+        "ρ(0.1) of min-max / best rival",
+        "clean error of min-max / plain",
+        "way towards a double, min-max / plain",
+    ),
     "ct-robust": (
         "PSNR at ε in dB, plain",
         "PSNR at ε in dB, min-max",
