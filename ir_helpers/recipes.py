@@ -129,11 +129,11 @@ _ALL = [
     ),
     _of_networks(
         "faces",
-        "six networks on 560 portraits in colour and 1,500 Gaussian measurements, and their tables (60 minutes of one GPU)",
+        "seven networks on 560 portraits in colour and 1,500 Gaussian measurements, and their tables (30 minutes of one GPU)",
     ),
     _of_networks(
         "faces-celeba",
-        "the same on your copy of CelebA, $IR_DATA_DIR/celeba; with --out (60 minutes of one GPU)",
+        "the same on your copy of CelebA, $IR_DATA_DIR/celeba; with --out (45 minutes of one GPU)",
         ships=False,
     ),
 ]
