@@ -133,7 +133,7 @@ _ALL = [
     ),
     _of_networks(
         "faces-celeba",
-        "the same on your copy of CelebA, $IR_DATA_DIR/celeba; with --out (45 minutes of one GPU)",
+        "the same on your copy of CelebA, $IR_DATA_DIR/celeba; with --out (about as long)",
         ships=False,
     ),
 ]
