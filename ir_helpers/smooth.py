@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from ir_helpers.backends import apply_linear
 from ir_helpers.linear_operator import check_data
 
 __all__ = ["smooth_inverse"]
@@ -12,7 +13,7 @@ __all__ = ["smooth_inverse"]
 _DECAY = 1.5  # of the variance, with the square of the frequency
 _COLOUR = 0.1  # variance of what differs between channels, relative to their mean
 _NOISE = 1e-3  # variance of errors in the data, relative to that of the data
-_LARGEST = 8192  # measurements: a matrix of m × m is inverted
+_LARGEST = 2**27  # numbers in the matrix that is made: 1 GB in float64
 
 _BLOCK = 512  # columns of the identity that A takes at once
 
@@ -31,7 +32,7 @@ def smooth_inverse(A, y):
     Parameters
     ----------
     A : LinearOperator
-        With at most 8192 measurements: the m × m matrix is made and inverted when A is first used here, and kept.
+        Measurements times pixels at most 2²⁷: the matrix of y ↦ x₀ is made when A is first used here, and kept.
     y : torch.Tensor
         (B, \\*A.data_shape).
 
@@ -43,7 +44,7 @@ def smooth_inverse(A, y):
     Raises
     ------
     ValueError
-        If ``y`` has another shape, or A more measurements.
+        If ``y`` has another shape, or A is larger.
 
     References
     ----------
@@ -54,41 +55,42 @@ def smooth_inverse(A, y):
         raise ValueError(f"A must have images of shape (C, H, W) for a smooth inverse, got {A.image_shape}")
     if A not in _known:
         with torch.inference_mode(False):  # else later gradients could not use what is kept
-            _known[A] = _Prior(A.image_shape, A.dtype, A.device), _inverse(A)
-    prior, inverse = _known[A]
-    return prior.covariance(A.T((y.flatten(1) @ inverse).reshape(y.shape)))
+            _known[A] = _matrix(A)
+    matrix = _known[A]
+    flat = apply_linear(y.flatten(1), lambda data: data @ matrix, lambda images: images @ matrix.T)
+    return flat.reshape(-1, *A.image_shape)
 
 
 @torch.no_grad()
-def _inverse(A):
-    """Return (A C Aᵀ + μ I)⁻¹, computed in float64: its condition number is up to 1000 m."""
-    m = math.prod(A.data_shape)
-    if m > _LARGEST:
-        raise ValueError(f"A must have at most {_LARGEST} measurements for a smooth inverse, got {m}")
+def _matrix(A):
+    """Return the image x₀ of each unit vector of data, in rows.
+
+    Computed in float64, and as a whole: A C Aᵀ + μ I has a condition number up to 1000 m, so its inverse turns single
+    precision into an error of 1e-4, which is seen where f(y + δ) is compared with f(y).
+    """
+    m, n = math.prod(A.data_shape), math.prod(A.image_shape)
+    if m * n > _LARGEST:
+        raise ValueError(
+            f"A must have at most {_LARGEST} measurements times pixels for a smooth inverse, got {m} times {n}"
+        )
     B = A.to(torch.float64)
-    prior = _Prior(B.image_shape, B.dtype, B.device)
     units = torch.eye(m, dtype=B.dtype, device=B.device).reshape(m, *B.data_shape).split(_BLOCK)
-    covariance = torch.cat([B(prior.covariance(B.T(block))).flatten(1) for block in units])
-    covariance.diagonal().add_(_NOISE * covariance.diagonal().mean())
-    return torch.cholesky_inverse(torch.linalg.cholesky(covariance)).to(A.dtype)
+    spread = torch.cat([_covariance(B.T(block)) for block in units])  # C Aᵀ
+    square = torch.cat([B(block).flatten(1) for block in spread.split(_BLOCK)])
+    square.diagonal().add_(_NOISE * square.diagonal().mean())
+    matrix = torch.cholesky_solve(spread.flatten(1), torch.linalg.cholesky(square))
+    return matrix.to(A.dtype).contiguous()
 
 
-class _Prior:
-    """The covariance C of smooth images, by cosine transforms whose matrices wait on the device."""
-
-    def __init__(self, image_shape, dtype, device):
-        _, height, width = image_shape
-        k, l = torch.arange(height)[:, None], torch.arange(width)
-        variance = (1.0 + k**2 + l**2).double() ** -_DECAY
-        tensors = (variance, _cosines(height), _cosines(width))
-        self.variance, self.down, self.across = (tensor.to(device, dtype) for tensor in tensors)
-
-    def covariance(self, images):
-        """Return C x for images (B, C, H, W)."""
-        spectrum = self.variance * (self.down @ images @ self.across.T)
-        smooth = self.down.T @ spectrum @ self.across
-        grey = smooth.mean(1, keepdim=True)
-        return grey + _COLOUR * (smooth - grey)
+def _covariance(images):
+    """Return C x for images (B, C, H, W)."""
+    height, width = images.shape[2:]
+    k, l = torch.arange(height)[:, None], torch.arange(width)
+    tensors = ((1.0 + k**2 + l**2).double() ** -_DECAY, _cosines(height), _cosines(width))
+    variance, down, across = (tensor.to(images) for tensor in tensors)
+    smooth = down.T @ (variance * (down @ images @ across.T)) @ across
+    grey = smooth.mean(1, keepdim=True)
+    return grey + _COLOUR * (smooth - grey)
 
 
 def _cosines(size):

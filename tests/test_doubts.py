@@ -308,13 +308,15 @@ def test_lets_the_trained_networks_pass(name):
         re.match("[a-z]+", name)[0]
     ]
     x = images("test", count=4)
+    x = x.expand(-1, f.operator.image_shape[0], -1, -1).contiguous()  # grey faces for networks of colour
     if name.startswith("ct/"):  # on a small scanner: whole slices take minutes
         x = torch.nn.functional.avg_pool2d(x, 4)
         f = networks.Reconstructor(operators.parallel_beam(64, 48), f.network, start=f.start)
     y = f.operator(x)
     radius = 0.02 * y.flatten(1).norm(dim=1)
-    # On the networks for CT neither rule alone is enough.
-    search = {"steps": 60, "restarts": 2, "rule": "measured"} if name.startswith("ct/") else {"steps": 40}
+    # On the networks for CT neither rule alone is enough, on those for faces not one start.
+    both = {"steps": 60, "restarts": 2, "rule": "measured"}
+    search = {"steps": 40} if name.startswith("mnist") else both
     delta = attacks.worst_case(f, y, x, radius, **search)
     found = found_doubts(f, y, x, delta, steps=10, directions=5)
     assert found.doubts == ()

@@ -81,7 +81,24 @@ def test_single_precision_is_enough_for_what_follows():
     single = smooth.smooth_inverse(A, A(x))
     double = smooth.smooth_inverse(A.to(torch.float64), A.to(torch.float64)(x.double()))
     assert single.dtype == torch.float32
-    assert (single - double).abs().max() < 1e-4  # far below a step of 1/255
+    assert (single - double).abs().max() < 2e-6
+
+
+def test_single_precision_knows_small_changes_of_the_data():
+    A, x = operators.gaussian(300, (3, 32, 32), seed=0), portraits()[..., ::2, ::2].contiguous()
+    B, y = A.to(torch.float64), A(x)
+    moved = y + 1e-3 * normal(len(y), 300).float()
+    single = smooth.smooth_inverse(A, moved) - smooth.smooth_inverse(A, y)
+    double = smooth.smooth_inverse(B, moved.double()) - smooth.smooth_inverse(B, y.double())
+    assert (single - double).norm() < 5e-3 * double.norm()
+
+
+def test_half_precision_around_it_changes_nothing():
+    A, y = problem(SHAPES[0])
+    A, y = A.to(torch.float32), y.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        x = smooth.smooth_inverse(A, y)
+    assert torch.equal(x, smooth.smooth_inverse(A, y))
 
 
 def test_it_serves_a_scanner_too():
@@ -115,8 +132,10 @@ def test_bad_input_is_refused(monkeypatch):
     A, y = problem(SHAPES[0])
     with pytest.raises(ValueError, match=r"y must have shape \(B, 20\)"):
         smooth.smooth_inverse(A, y[:, :7])
-    monkeypatch.setattr(smooth, "_LARGEST", 19)
-    with pytest.raises(ValueError, match="A must have at most 19 measurements for a smooth inverse, got 20"):
+    monkeypatch.setattr(smooth, "_LARGEST", 1279)
+    with pytest.raises(
+        ValueError, match="A must have at most 1279 measurements times pixels .*, got 20 times 64"
+    ):
         smooth.smooth_inverse(problem(SHAPES[0])[0], y)
 
 
