@@ -13,6 +13,7 @@ SOURCES = sorted(BOOK.glob("*.md"))
 FOLDED = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 MAX_LINES = 400
 MAX_CELL_LINES = 12
+MAX_CODE_WIDTH = 88  # characters; the column of code on a page is about as wide
 
 
 def pages_of(entry):
@@ -100,6 +101,15 @@ def test_visible_cells_are_short(source):
     for cell in code_cells(source):
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert tags(cell) & FOLDED or len(lines) <= MAX_CELL_LINES, f"{len(lines)} lines:\n{cell.source}"
+
+
+@each_source
+def test_visible_code_needs_no_sideways_scrolling(source):
+    visible = [cell for cell in code_cells(source) if not tags(cell) & FOLDED]
+    lines = [line for cell in visible for line in cell.source.splitlines()]
+    wide = [line for line in lines if len(line) > MAX_CODE_WIDTH]
+    # An import stays on one line: isort would give each name a line of its own.
+    assert [line for line in wide if not line.lstrip().startswith(("import ", "from "))] == []
 
 
 @each_source
