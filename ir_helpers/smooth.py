@@ -13,8 +13,7 @@ __all__ = ["smooth_inverse"]
 _DECAY = 1.5  # of the variance, with the square of the frequency
 _COLOUR = 0.1  # variance of what differs between channels, relative to their mean
 _NOISE = 1e-3  # variance of errors in the data, relative to that of the data
-_LARGEST = 2**27  # numbers in the matrix that is made: 1 GB in float64
-
+_LARGEST = 2**27  # numbers in each matrix that is made: 1 GB in float64
 _BLOCK = 512  # columns of the identity that A takes at once
 
 _known = WeakKeyDictionary()  # by operator: made in its first call, kept as long as it lives
@@ -32,7 +31,8 @@ def smooth_inverse(A, y):
     Parameters
     ----------
     A : LinearOperator
-        Measurements times pixels at most 2²⁷: the matrix of y ↦ x₀ is made when A is first used here, and kept.
+        Measurements times pixels, and measurements squared, are at most 2²⁷: the matrix of y ↦ x₀ is made when A is first used
+        here, and kept.
     y : torch.Tensor
         (B, \\*A.data_shape).
 
@@ -69,16 +69,17 @@ def _matrix(A):
     precision into an error of 1e-4, which is seen where f(y + δ) is compared with f(y).
     """
     m, n = math.prod(A.data_shape), math.prod(A.image_shape)
-    if m * n > _LARGEST:
+    if m * max(m, n) > _LARGEST:
         raise ValueError(
-            f"A must have at most {_LARGEST} measurements times pixels for a smooth inverse, got {m} times {n}"
+            f"A must be smaller for a smooth inverse, which makes matrices of at most {_LARGEST} numbers; "
+            f"got {m} measurements of {n} pixels"
         )
     B = A.to(torch.float64)
     units = torch.eye(m, dtype=B.dtype, device=B.device).reshape(m, *B.data_shape).split(_BLOCK)
-    spread = torch.cat([_covariance(B.T(block)) for block in units])  # C Aᵀ
-    square = torch.cat([B(block).flatten(1) for block in spread.split(_BLOCK)])
-    square.diagonal().add_(_NOISE * square.diagonal().mean())
-    matrix = torch.cholesky_solve(spread.flatten(1), torch.linalg.cholesky(square))
+    images = torch.cat([_covariance(B.T(block)) for block in units])  # C Aᵀ, one measurement in a row
+    covariance = torch.cat([B(block).flatten(1) for block in images.split(_BLOCK)])
+    covariance.diagonal().add_(_NOISE * covariance.diagonal().mean())
+    matrix = torch.cholesky_solve(images.flatten(1), torch.linalg.cholesky(covariance))
     return matrix.to(A.dtype).contiguous()
 
 

@@ -134,9 +134,11 @@ def test_bad_input_is_refused(monkeypatch):
         smooth.smooth_inverse(A, y[:, :7])
     monkeypatch.setattr(smooth, "_LARGEST", 1279)
     with pytest.raises(
-        ValueError, match="A must have at most 1279 measurements times pixels .*, got 20 times 64"
+        ValueError, match="matrices of at most 1279 numbers; got 20 measurements of 64 pixels"
     ):
         smooth.smooth_inverse(problem(SHAPES[0])[0], y)
+    with pytest.raises(ValueError, match="got 40 measurements of 4 pixels"):
+        smooth.smooth_inverse(*problem((1, 2, 2), 40))
 
 
 def test_a_network_corrects_it():
