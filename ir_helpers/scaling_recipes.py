@@ -1,5 +1,6 @@
 """How training speeds up with the number of GPUs: the CT networks at full width, in groups of processes."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ir_helpers.jobs import run_all
 __all__ = ["OUTPUTS", "make"]
 
 OUTPUTS = ("results/ct-scaling.csv",)
-_EPOCHS = 3  # the first one, in which kernels are chosen, is not timed
+_EPOCHS = {"plain": 12, "min-max": 6, "per-sample": 4}  # the first one, in which kernels are chosen, is not timed
+_RUNS = ((32, 0), (32, 1), (8, 0))  # batch of all processes together, seed
 _SETTINGS = {
     "plain": {},
     "min-max": {"radius": 0.02, "ascent_steps": 2, "sees_error": True},
@@ -29,35 +31,39 @@ def make(out, machine):
     memory in one process in MiB (NaN on a CPU), and the loss and the PSNR on test slices after the same few epochs, which must
     not depend on the number of processes but for chance. The batch of all processes together is the same.
     """
-    jobs = [
-        {"name": f"scaling-{method}-{processes.size()}", "method": method, "processes": processes.size()}
-        for method in _SETTINGS
-    ]
+    jobs = [_job(method, batch, seed) for batch, seed in _RUNS for method in _SETTINGS]
     run_all(_measure, jobs, machine)
     found = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(machine.folder.glob("scaling-*.json"))
     ]
     table = pd.DataFrame(found)
-    alone = table[table["processes"] == 1].set_index("method")["images_per_second"]
-    table["speed_up"] = table["images_per_second"] / table["method"].map(alone)
-    write_table(Path(out, OUTPUTS[0]), table.sort_values(["method", "processes"]), "%.4g")
+    same = ["method", "batch", "seed"]
+    alone = table[table["processes"] == 1].set_index(same)["images_per_second"].rename("alone")
+    table = table.join(alone, on=same).assign(speed_up=lambda t: t["images_per_second"] / t["alone"])
+    table = table.drop(columns="alone").sort_values([*same, "processes"])
+    write_table(Path(out, OUTPUTS[0]), table, "%.4g")
+
+
+def _job(method, batch, seed):
+    known = {"method": method, "batch": batch, "seed": seed, "processes": processes.size()}
+    return {"name": f"scaling-{method}-{batch}-{seed}-{processes.size()}"} | known
 
 
 def _measure(job, folder, device):
-    experiment, on_gpu = chest.WIDE, device.startswith("cuda")
+    experiment, on_gpu = dataclasses.replace(chest.WIDE, batch_size=job["batch"]), device.startswith("cuda")
     images = experiment.images("train")
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-    settings = {"learning_rate": 1e-3} | _SETTINGS[job["method"]]
-    f, history, _ = experiment.train(job["method"], settings, images=images, device=device, epochs=_EPOCHS)
-    seconds = (history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / (_EPOCHS - 1)
+    settings, epochs = {"learning_rate": 1e-3} | _SETTINGS[job["method"]], _EPOCHS[job["method"]]
+    f, history, _ = experiment.train(
+        job["method"], settings, images=images, seed=job["seed"], device=device, epochs=epochs
+    )
+    seconds = (history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / (epochs - 1)
     x = experiment.images("test").to(device)
     with torch.no_grad():
         estimate = f(experiment.data(f.operator, x))
     return {
-        "method": job["method"],
-        "processes": job["processes"],
-        "batch": experiment.batch_size,
+        **{name: job[name] for name in ("method", "batch", "seed", "processes")},
         "seconds_per_epoch": seconds,
         "images_per_second": len(images) / seconds,
         "mebibytes": torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else float("nan"),
