@@ -112,6 +112,11 @@ HEADLINES = {
         "PSNR at ε in dB, min-max",
         "loss of min-max without perturbation in dB",
     ),
+    "conditioning": (
+        "ρ(2) of min-max / plain, Gaussian",
+        "ρ(2) of min-max / plain, DCT block",
+        "saved by min-max, condition number 1000 less condition number 1",
+    ),
     "trade-off": (
         "inverse, exact data",
         "inverse, disturbed",
