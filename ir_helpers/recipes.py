@@ -96,11 +96,11 @@ _ALL = [
     ),
     _of_networks(
         "mnist-dct",
-        "six networks on 60,000 MNIST digits and an ill-conditioned block of a DCT, and their tables (30 minutes of one GPU)",
+        "six networks on 60,000 MNIST digits and an ill-conditioned block of a DCT, and their tables (35 minutes of one GPU)",
     ),
     Recipe(
         "mnist-spectra",
-        "plain and min-max training for condition numbers from 1 to 1,000, tables only (20 minutes of one GPU)",
+        "plain and min-max training for condition numbers from 1 to 1,000, tables only (15 minutes of one GPU)",
         spectrum_recipes.OUTPUTS,
         spectrum_recipes.make,
     ),
@@ -123,7 +123,7 @@ _ALL = [
     ),
     Recipe(
         "ct-scaling",
-        "training CT networks at full width on several GPUs, a table only; see the function (5 minutes for each number)",
+        "training CT networks at full width on several GPUs, a table only; see the function (3 minutes for each number)",
         scaling_recipes.OUTPUTS,
         scaling_recipes.make,
     ),
