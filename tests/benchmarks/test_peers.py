@@ -153,8 +153,12 @@ def test_training_costs_come_from_the_shipped_tables():
 
 def test_the_estimate_keeps_to_measured_rates():
     scaling = pd.DataFrame({
-        "method": "plain", "device": "GPU", "processes": [1, 2, 4], "images_per_second": [100.0, 200.0, 300.0],
+        "method": "plain", "device": "GPU", "batch": 32, "processes": [1, 2, 4], "images_per_second": [100.0, 200.0, 300.0],
     })  # fmt: skip
+    small = scaling.assign(batch=8, images_per_second=10.0)  # the largest batch alone counts
+    pd.testing.assert_frame_equal(
+        training_cost.estimate(pd.concat([small, scaling])), training_cost.estimate(scaling)
+    )
     table = training_cost.estimate(scaling, slices=36_000, epochs=10).set_index("gpus")
     assert table.loc[1, "hours"] == pytest.approx(1.0)
     assert table.loc[2, "hours"] == pytest.approx(0.5)

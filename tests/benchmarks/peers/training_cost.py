@@ -59,13 +59,15 @@ def estimate(scaling, *, slices=LODOPAB_SLICES, epochs=100, gpus=range(1, 9)):
     ``scaling`` is the table of the recipe ``ct-scaling``: images per second for each method and number of processes. Between two
     measured numbers the logarithm of the rate is interpolated over that of the number, beyond the last the rate is taken as
     constant: more GPUs are not promised to help where nobody looked. ``kind`` tells measured rates from such ones; hours are
-    an estimate in every row, because reading so many slices was not measured.
+    an estimate in every row, because reading so many slices was not measured. Of several batch sizes the largest counts: shared
+    among processes, a small batch leaves each with little to do.
     """
-    missing = {"method", "processes", "images_per_second", "device"} - set(scaling)
+    missing = {"method", "processes", "batch", "images_per_second", "device"} - set(scaling)
     if missing:
         raise ValueError(f"the table of rates lacks the columns {sorted(missing)}")
     rows = []
-    for (device, method), group in scaling.groupby(["device", "method"], sort=True):
+    largest = scaling[scaling["batch"] == scaling["batch"].max()]
+    for (device, method), group in largest.groupby(["device", "method"], sort=True):
         rates = group.groupby("processes")["images_per_second"].mean().sort_index()
         for count in gpus:
             rate = _rate(rates, count)
