@@ -48,4 +48,4 @@ def test_rows_of_several_groups_add_up_to_speed_ups(tiny, tmp_path, monkeypatch)
     by_batch = table.query("processes == 2").groupby("batch")["speed_up"].agg(["min", "max"])
     assert by_batch.loc[3].to_list() == pytest.approx([1.7] * 2, rel=1e-3)
     assert by_batch.loc[2].to_list() == pytest.approx([1.2] * 2, rel=1e-3)
-    assert table["psnr"].gt(5).all()
+    assert table["psnr"].gt(4).all()  # a black image has 5
