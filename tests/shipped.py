@@ -15,7 +15,9 @@ SLICE = (0.97, 1.03)
 # A short search finds a little less than the long one of the tables, or, by luck, a little more.
 ATTACKED = (0.90, 1.03)
 # Of the attacked sample; the tables list 50 images or more, attacked for 100 steps, three times.
-IMAGES, STEPS = 12, 40
+IMAGES = 12
+# A search gives a lower bound, so where a short one finds too little, a longer one may be asked. (Needed by mnist-dct/plain.)
+SEARCHES = ({"steps": 40}, {"steps": 60, "restarts": 2})
 SLICES = 2  # of the CT slices that come with the book
 SCENE = "other patients and scanners"  # where the tables of CT list them
 
@@ -81,10 +83,14 @@ def _attacked(f, experiment, x, method, stem, tables):
     x = x[rows["image"].tolist()]
     y = experiment.data(f.operator, x)
     radius = experiment.radius * (y.flatten(1).norm(dim=1) if experiment.relative else 1.0)
-    delta = attacks.worst_case(f, y, x, radius, steps=STEPS, seed=1)
-    with torch.no_grad():
-        error = robustness.squared_error(f(y + delta), x).mean().item()
-    return [Recheck(stem, "worst-case error", error, rows["error"].mean(), ATTACKED)]
+    for search in SEARCHES:
+        delta = attacks.worst_case(f, y, x, radius, seed=1, **search)
+        with torch.no_grad():
+            error = robustness.squared_error(f(y + delta), x).mean().item()
+        recheck = Recheck(stem, "worst-case error", error, rows["error"].mean(), ATTACKED)
+        if error >= ATTACKED[0] * recheck.listed:
+            break
+    return [recheck]
 
 
 def _slices(f, experiment, method, stem, tables):
