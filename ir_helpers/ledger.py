@@ -149,6 +149,8 @@ def count(rows):
     """Return one sentence: how many claims were measured, and with which verdicts."""
     verdicts = [row["verdict"] for row in rows]
     parts = ", ".join(f"*{name}* {verdicts.count(name)}" for name in VERDICTS)
+    if len(rows) == len(CLAIMS):
+        return f"All {len(CLAIMS)} claims are measured: {parts}."
     return f"Of the {len(CLAIMS)} claims {len(rows)} are measured so far: {parts}."
 
 

@@ -119,6 +119,13 @@ def test_markdown_table(tmp_path):
     )
 
 
+def test_a_whole_ledger_no_longer_says_so_far():
+    rows = [{"verdict": "holds" if k % 4 else "holds in part"} for k in range(16)]
+    assert ledger.count(rows) == (
+        "All 16 claims are measured: *holds* 12, *holds in part* 4, *does not hold here* 0."
+    )
+
+
 def test_full_form_shows_every_claim_once(tmp_path):
     write_notebook(tmp_path, "page", *some_verdicts())
     rows = ledger.collect(tmp_path, tmp_path)
