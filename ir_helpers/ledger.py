@@ -29,7 +29,7 @@ class Verdict:
 
     def _html(self):
         cells = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{value:.3g}</td></tr>"
+            f"<tr><td>{html.escape(name)}</td><td>{number(value)}</td></tr>"
             for name, value in self.row["figures"].items()
         )
         kind = VERDICTS.index(self.row["verdict"])
@@ -203,14 +203,15 @@ def _word(verdict):
 def number(value):
     """Write a number for the ledger with three digits, very small and very large ones as a power of ten.
 
-    >>> [number(v) for v in (0, 0.05301, 2.4, 999.05, 5.8e-15)]
-    ['0', '0.053', '2.4', '999', '5.8\\xa0×\\xa010⁻¹⁵']
+    >>> [number(v) for v in (0, 0.05301, -2.4, 999.05)], number(5.8e-15).split()
+    (['0', '0.053', '−2.4', '999'], ['5.8', '×', '10⁻¹⁵'])
     """
     value = finite("value", value)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}".replace("-", "−")
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def ssim(estimate, x, *, data_range=1.0):
 
     References
     ----------
-    Z. Wang et al., IEEE Trans. Image Process. 13 (2004), doi:10.1109/TIP.2003.819861.
+    Zhou Wang et al., IEEE Trans. Image Process. 13 (2004), doi:10.1109/TIP.2003.819861.
     """
     check_images(estimate, x)
     positive("data_range", data_range)

@@ -183,7 +183,7 @@ def test_headline_falls_back_on_what_was_measured():
         (12345.6, "12,346"),
         (1.2e-30, "1.2\u00a0×\u00a010⁻³⁰"),
         (2e6, "2.0\u00a0×\u00a010⁶"),
-        (-0.5, "-0.5"),
+        (-0.5, "−0.5"),
     ],
 )
 def test_numbers_of_the_ledger(value, written):
@@ -245,7 +245,7 @@ def test_what_a_reader_sees(verdict):
     assert set(data) >= {MIME, "text/html", "text/plain"}
     page = Cells(data["text/html"])
     assert page.open == []
-    assert page.cells == ["‖δ‖ < 1 & more", "0.123", "large", "2e+06"]
+    assert page.cells == ["‖δ‖ < 1 & more", "0.123", "large", "2.0\u00a0×\u00a010⁶"]
     for text in (data["text/html"], data["text/plain"]):
         assert "ill-conditioned" in text
         assert verdict in text

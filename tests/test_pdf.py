@@ -1,6 +1,7 @@
 """The PDF: what it needs, what its log may not hold, and how outputs of cells and numbers of chapters come to paper."""
 
 import base64
+import json
 import re
 import subprocess
 import sys
@@ -72,9 +73,46 @@ def test_verdict_becomes_a_sentence_and_a_table():
         "<div class='verdict'><p><strong>Claim <code>a</code>: holds.</strong> So it is.</p>"
         "<table><tbody><tr><td>ρ(2)</td><td>1.5</td></tr></tbody></table></div>"
     )
-    paragraph, table = printed_outputs.read_html(source)
+    together, paragraph, table = printed_outputs.read_html(source)
+    assert "Needspace" in together.astext()  # LaTeX would part them
     assert paragraph.astext() == "Claim a: holds. So it is." and isinstance(paragraph[0], nodes.strong)
     assert [entry.astext() for entry in table.findall(nodes.entry)] == ["ρ(2)", "1.5"]
+
+
+def test_names_of_an_index_need_no_row_of_their_own():
+    head = "<thead><tr><th></th><th>clean</th></tr><tr><th>condition</th><th></th></tr></thead>"
+    (table,) = printed_outputs.read_html(
+        f"<table>{head}<tbody><tr><th>10</th><td>4.8</td></tr></tbody></table>"
+    )
+    assert [row.astext().split() for row in table.findall(nodes.row)] == [
+        ["condition", "clean"],
+        ["10", "4.8"],
+    ]
+    groups = (
+        "<thead><tr><th>a</th><th>b</th></tr><tr><th>c</th><th></th></tr></thead>"  # nothing is free for c
+    )
+    (table,) = printed_outputs.read_html(
+        f"<table>{groups}<tbody><tr><td>1</td><td>2</td></tr></tbody></table>"
+    )
+    assert len(list(table.findall(nodes.row))) == 3
+
+
+def test_title_page_takes_the_picture_of_a_figure(tmp_path):
+    figure = {"mystnb": {"figure": {"name": "fig-landing"}}}
+    shown = [
+        {"data": {"text/plain": "Figure"}},
+        {"data": {"image/png": base64.b64encode(b"pixels").decode()}},
+    ]
+    cells = [{"metadata": {}, "outputs": []}, {"metadata": figure, "outputs": shown}]
+    (tmp_path / "index.ipynb").write_text(json.dumps({"cells": cells}))
+    assert pdf.picture_of(tmp_path / "index.ipynb", "fig-landing") == b"pixels"
+    with pytest.raises(KeyError, match="fig-other"):
+        pdf.picture_of(tmp_path / "index.ipynb", "fig-other")
+
+
+def test_index_entries_of_one_word_are_written_alike():
+    term = r"\index{U\sphinxhyphen{}Net@\spxentry{U\sphinxhyphen{}Net}|spxpagem} a\sphinxhyphen{}b"
+    assert pdf.join_index_keys(term) == r"\index{U-Net@\spxentry{U-Net}|spxpagem} a\sphinxhyphen{}b"
 
 
 def test_table_keeps_head_spans_and_names_of_rows_but_no_style():

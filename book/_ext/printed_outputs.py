@@ -42,6 +42,7 @@ def read_inline(element):
 
 def read_table(table):
     """Return an HTML table, with cells that span several rows or columns, as a docutils table."""
+    lift_names(table)
     rows = table.find_all("tr")
     head = [row for row in rows if row.find_parent("thead") is not None]
     columns = max(sum(int(cell.get("colspan", 1)) for cell in row.find_all(["td", "th"])) for row in rows)
@@ -51,6 +52,18 @@ def read_table(table):
         if part:
             group += kind("", *map(read_row, part))
     return nodes.table("", group, classes=["printed-output"])
+
+
+def lift_names(table):
+    """Move the names of an index, to which pandas gives a row of their own, into empty cells of the row above."""
+    rows = [row.find_all(["td", "th"]) for row in table.select("thead tr")]
+    if len(rows) < 2 or len(rows[-1]) != len(rows[-2]):
+        return
+    named = [k for k, cell in enumerate(rows[-1]) if cell.get_text(strip=True)]
+    if all(not rows[-2][k].get_text(strip=True) for k in named):
+        for k in named:
+            rows[-2][k].string = rows[-1][k].get_text(strip=True)
+        rows[-1][0].find_parent("tr").decompose()
 
 
 def read_row(row):
@@ -77,6 +90,8 @@ def read_html(source):
         for block in soup.find_all(["p", "table"])
         if block.find_parent("table") is None
     ]
+    if len(blocks) > 1 and isinstance(blocks[1], nodes.table):  # a claim stays with its numbers
+        blocks.insert(0, nodes.raw("", "\\Needspace{9\\baselineskip}\n", format="latex"))
     return blocks or [nodes.paragraph("", soup.get_text(" ", strip=True))]
 
 

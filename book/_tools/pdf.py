@@ -4,6 +4,8 @@ No chapter runs: `make book` ran them. An error, a reference that leads nowhere 
 that stick out by more than 20 points are listed.
 """
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LATEX = ROOT / "_build" / "latex"
+EXECUTED = ROOT / "_build" / "executed"
 NAME = "robust-image-reconstruction"
 TARGET = ROOT / "_build" / "pdf" / f"{NAME}.pdf"
 PROGRAMS = ("xelatex", "latexmk", "makeindex", "rsvg-convert")
@@ -75,6 +78,31 @@ def write_latex():
         sys.exit("The LaTeX was not written cleanly: see the warnings above.")
 
 
+def join_index_keys(source):
+    r"""Write the hyphen of all index entries alike: LaTeX puts a blank behind some ``\sphinxhyphen``, and they stand twice."""
+    entry = re.compile(r"\\index\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}")
+    return entry.sub(lambda found: found.group().replace(r"\sphinxhyphen{}", "-"), source)
+
+
+def picture_of(notebook, name):
+    """Return the PNG that the cell of a figure of this name shows, from an executed notebook."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
+            return next(
+                base64.b64decode(out["data"]["image/png"])
+                for out in cell["outputs"]
+                if "image/png" in out["data"]
+            )
+    raise KeyError(f"{notebook} has no figure {name}")
+
+
+def finish_latex():
+    """Mend the index, and put this build's own picture on the title page."""
+    source = LATEX / f"{NAME}.tex"
+    source.write_text(join_index_keys(source.read_text(encoding="utf-8")), encoding="utf-8")
+    (LATEX / "one_perturbation.png").write_bytes(picture_of(EXECUTED / "index.ipynb", "fig-landing"))
+
+
 def typeset():
     """Run XeLaTeX as often as references and index need it; return its log."""
     # The same file on any day; messages of the log on one line each.
@@ -95,6 +123,7 @@ def main():
         sys.exit(complaint(lacking))
     start = time.perf_counter()
     write_latex()
+    finish_latex()
     code, log = typeset()
     wrong = problems(log)
     for points, text in wide_lines(log):
