@@ -9,8 +9,8 @@ JOBS    ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 # One thread per worker: the workers already fill the cores.
 FAST    := IR_FAST=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MPLBACKEND=agg MPLCONFIGDIR=$(CURDIR)/_build/.matplotlib
 
-# Compares two times: it gets the machine for itself.
-TIMED   := tests/benchmarks/test_projection.py
+# They measure times: they get the machine for themselves.
+TIMED   := tests/benchmarks/test_projection.py tests/benchmarks/test_build_time.py
 
 ENVIRONMENT := .venv/.installed
 ASSETS      := _build/assets/.copied
@@ -27,7 +27,7 @@ book: $(ENVIRONMENT) $(ASSETS) ## build the book into _build/html (chapters run 
 	@$(PY) book/_tools/build.py --jobs $(JOBS)
 
 test: book notebooks slides ## unit tests, then every chapter as a notebook and the built pages in a browser
-	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser --ignore $(TIMED) -n $(JOBS)
+	$(FAST) $(PY) -m pytest tests ir_helpers --doctest-modules --ignore tests/browser $(addprefix --ignore ,$(TIMED)) -n $(JOBS)
 	$(FAST) $(PY) -m pytest $(TIMED)
 	@# Chapters and pages in one go; a worker more than cores, since sixty readers of the pages wait a minute for each other.
 	$(FAST) $(PY) -m pytest --nbval-lax -n $$(($(JOBS) + 1)) _build/notebooks tests/browser

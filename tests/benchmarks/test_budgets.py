@@ -1,4 +1,4 @@
-"""What the book may cost: to import, to build and to load. (The browser tests bound each page; CI bounds its own time.)"""
+"""What the book may cost: to import and to load. (``test_build_time.py`` bounds the build, the browser tests each page.)"""
 
 import resource
 import subprocess
@@ -8,8 +8,6 @@ import pytest
 from peers import book_table
 
 IMPORT_SECONDS = 3
-BUILD_SECONDS, CORES = 600, 2
-RENDERING_SECONDS = 120  # of the build, for the pages: measured 40 to 60
 PAGE_BYTES = 3_000_000
 
 
@@ -29,17 +27,6 @@ def built():
     if not (book_table.HTML / "book" / "status.html").is_file():
         pytest.skip("the book is not built: run `make book` first")
     return book_table.HTML
-
-
-def test_chapters_leave_time_to_build_the_book_in_ten_minutes(built):
-    """The run times that the build wrote down, shared out to two cores; the longest chapter may run alone at the end."""
-    seconds = book_table.table_seconds()
-    sources = [
-        p.stem for p in (book_table.ROOT / "book").glob("*.md") if "{nb-exec-table}" not in p.read_text()
-    ]
-    assert seconds and set(seconds) <= set(sources) | {"status"}
-    total = sum(seconds.values()) / CORES + max(seconds.values()) / CORES
-    assert total <= BUILD_SECONDS - RENDERING_SECONDS, seconds
 
 
 def test_no_page_with_its_pictures_is_over_three_megabytes(built):
