@@ -232,8 +232,9 @@ def test_per_sample_is_the_attack_of_the_book(radius):
     radii = radius(y) if callable(radius) else radius
     near = attacks.random_perturbation(y, 1e-5)
     for delta in run(adversaries.PerSample(radius, 6), f, y, x):
-        # The first step goes along the gradient at y, whether the search starts there or near it.
-        assert torch.allclose(delta, attacks.worst_case(f, y, x, radii, steps=6, start=near), atol=1e-4)
+        # The first step goes along the gradient at y, whether the search starts there or near it. (Starts that are 1e-5 apart
+        # end 1e-4 apart, on some machines a little more; another step makes a difference of 1e-3.)
+        assert torch.allclose(delta, attacks.worst_case(f, y, x, radii, steps=6, start=near), atol=3e-4)
         assert not torch.allclose(delta, attacks.worst_case(f, y, x, radii, steps=5, start=near), atol=1e-3)
 
 
