@@ -14,11 +14,8 @@ from ir_helpers.jobs import run_all
 __all__ = ["OUTPUTS", "make"]
 
 OUTPUTS = ("results/ct-scaling.csv",)
-_EPOCHS = {
-    "plain": 12,
-    "min-max": 6,
-    "per-sample": 4,
-}  # the first one, in which kernels are chosen, is not timed
+# The first epoch, in which kernels are chosen, is not timed.
+_EPOCHS = {"plain": 12, "min-max": 6, "per-sample": 4}
 _RUNS = ((32, 0), (32, 1), (8, 0))  # batch of all processes together, seed
 _SETTINGS = {
     "plain": {},
