@@ -34,7 +34,9 @@ def join(device):
             )
         device = f"cuda:{own}"
         torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    on_gpu = device.startswith("cuda")
+    own_gpu = torch.device(device) if on_gpu else None  # or NCCL guesses it at the first barrier
+    distributed.init_process_group("nccl" if on_gpu else "gloo", device_id=own_gpu)
     return device
 
 
@@ -63,9 +65,12 @@ def part(chosen):
 def average(tensors):
     """Replace each tensor by its mean over the processes, in place: gradients, or means over equal parts of a batch."""
     if size() > 1:
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
-            tensor /= size()
+        # All in one message: a network has dozens of small tensors, and each message has a price of its own.
+        together = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(together)
+        parts = (together / size()).split([tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, parts, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
 
 def share(tensors):

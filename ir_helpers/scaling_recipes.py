@@ -33,7 +33,8 @@ def make(out, machine):
     not depend on the number of processes but for chance. The batch of all processes together is the same.
     """
     jobs = [_job(method, batch, seed) for batch, seed in _RUNS for method in _SETTINGS]
-    run_all(_measure, jobs, machine)
+    # One after the other on one device, or they would slow each other down.
+    run_all(_measure, jobs, dataclasses.replace(machine, devices=machine.devices[:1], workers=1))
     found = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(machine.folder.glob("scaling-*.json"))
     ]
@@ -54,6 +55,7 @@ def _measure(job, folder, device):
     experiment, on_gpu = dataclasses.replace(chest.WIDE, batch_size=job["batch"]), device.startswith("cuda")
     images = experiment.images("train")
     if on_gpu:
+        torch.cuda.init()  # a process of its own has not begun it
         torch.cuda.reset_peak_memory_stats(device)
     settings, epochs = {"learning_rate": 1e-3} | _SETTINGS[job["method"]], _EPOCHS[job["method"]]
     f, history, _ = experiment.train(

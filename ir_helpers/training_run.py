@@ -52,11 +52,12 @@ class Run:
                 f"adversary must keep nothing for each image where {processes.size()} processes train together, "
                 f"got {type(adversary).__name__}: use PerSample, or one process"
             )
-        self.trained = (
-            DistributedDataParallel(f) if processes.size() > 1 else f
-        )  # averages gradients over processes
-        replayable = processes.size() == 1 and (adversary is None or getattr(adversary, "replayable", False))
-        self.advance = Replayed(self._step) if replayable else self._step
+        replayable = adversary is None or getattr(adversary, "replayable", False)
+        # DistributedDataParallel measures itself in its first ten steps, in a way that cannot be recorded.
+        before = math.inf if not replayable else 3 if processes.size() == 1 else 11
+        self.advance = Replayed(self._step, self.device, before=before)
+        with self.advance.aside():  # gradients arrive on the stream of this moment: that of the steps
+            self.trained = DistributedDataParallel(f) if processes.size() > 1 else f
         self._search_costs = {}  # by batch size
         self._searched_before = 0 if adversary is None else adversary.evaluations  # in another run
         self.steps_per_epoch = math.ceil(len(images) / settings["batch_size"])
@@ -105,7 +106,7 @@ class Run:
         self.adversary.index = chosen
         before = self.adversary.evaluations
         found = self.advance(x, self.measure(x, generator))
-        if getattr(self.advance, "replayed", False):  # no Python ran that could have counted
+        if self.advance.replayed:  # no Python ran that could have counted
             self.adversary.evaluations = before + self._search_costs[len(chosen)]
         self._search_costs[len(chosen)] = self.adversary.evaluations - before
         return found

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ir_helpers import attacks, chest, classical, datasets, networks, operators, robustness
+from ir_helpers import attacks, classical, datasets, networks, operators, robustness
+from ir_helpers.catalogue import EXPERIMENTS
 
 __all__ = ["PROBLEMS", "Problem", "linear_maps", "problems"]
 
-_METHODS = ("plain", "weight-decay", "parseval", "noise", "common", "min-max", "per-sample")
-PROBLEMS = ("linear", *(f"mnist-gaussian/{method}" for method in _METHODS))
+PROBLEMS = ("linear", *networks.list_pretrained())
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Problem:
 
 
 def problems(names, device, *, images):
-    """Yield the problems of each name: "linear" for the three maps, else a network of data/weights/mnist-gaussian, mnist-dct or ct."""
+    """Yield the problems of each name: "linear" for the three maps, else a network such as "mnist-gaussian/plain"."""
     for name in names:
         if name == "linear":
             yield from linear_maps(device, images=images)
@@ -35,15 +35,14 @@ def problems(names, device, *, images):
 
 
 def _network(name, device, images):
-    """Return a network's problem: digits with ε = 2, or CT slices with ε = 2 % of the mean norm of their data."""
+    """Return a network's problem, with ε of its experiment; where that is a share of ‖y‖, the mean of these ε."""
     f = networks.pretrained(name).to(device).requires_grad_(False)
-    if name.startswith("ct/"):
-        x = datasets.ct_slices("test", count=images).to(device)
-        y = chest.low_dose(f.operator, x, torch.Generator().manual_seed(0))
-        radius = chest.EXPERIMENT.radius * y.flatten(1).norm(dim=1).mean().item()
-    else:
-        x = datasets.digits("test", count=images).to(device)
-        y, radius = f.operator(x), 2.0
+    experiment = EXPERIMENTS[name.split("/")[0]]
+    # Of the CT slices for judging, those that come with the book.
+    x = datasets.ct_slices("test", count=16) if name.startswith("ct/") else experiment.images("test")
+    x = x[:images].to(device)
+    y = experiment.data(f.operator, x)
+    radius = experiment.radius * (y.flatten(1).norm(dim=1).mean().item() if experiment.relative else 1)
     return Problem(name, "network", f, y, x, radius)
 
 
