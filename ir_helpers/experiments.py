@@ -82,6 +82,11 @@ class Experiment:
         """The methods that are trained, in the order of ``METHODS``."""
         return tuple(method for method in METHODS if method in self.grids)
 
+    @property
+    def _layout(self):
+        # A GPU multiplies matrices in half precision with the channels of a pixel side by side.
+        return torch.channels_last if self.mixed_precision else torch.preserve_format
+
     def data(self, A, x, seed=0):
         """Return the data of test images x, the same on all machines: noise is drawn on the CPU."""
         if self.measure is None:
@@ -111,7 +116,8 @@ class Experiment:
             **{"in_channels": (3 + sees_error) * A.image_shape[0], "out_channels": A.image_shape[0]}
             | {"width": 32, "levels": 2, "fold": self.network.get("fold", 1)}
         )
-        perturber = networks.Perturber(A, network, sees_error=sees_error, start=self.start).to(A.device)
+        perturber = networks.Perturber(A, network, sees_error=sees_error, start=self.start)
+        perturber = perturber.to(A.device, memory_format=self._layout)
         given = {
             key: settings[key]
             for key in ("penalty", "inner_steps", "ascent_steps", "parts", "longest", "starts")
@@ -125,7 +131,8 @@ class Experiment:
         """Train a network on the images; return it, its history and its adversary."""
         torch.manual_seed(seed)
         A = networks.make_operator(self.operator).to(device)
-        f = networks.Reconstructor(A, networks.UNet(**self.network), start=self.start).to(device)
+        f = networks.Reconstructor(A, networks.UNet(**self.network), start=self.start)
+        f = f.to(device, memory_format=self._layout)
         adversary = self.adversary(method, settings, A)
         beta = settings.get("beta")
         history = training.fit(

@@ -11,8 +11,8 @@ class Replayed:
     """A function of tensors that is recorded as a CUDA graph after its first calls and replayed from then on.
 
     A small network needs hundreds of kernels of a few microseconds each, and Python takes longer to launch one than the GPU
-    to run it. A graph launches them all at once: the same kernels on the same memory, so the same results. On a CPU, and for
-    inputs of another shape than the first, such as the last batch of an epoch, the function is simply called.
+    to run it. A graph launches them all at once: the same kernels on the same memory, so the same results. Inputs of another
+    shape, such as the last batch of an epoch, have a graph of their own. On a CPU the function is simply called.
 
     Parameters
     ----------
@@ -22,27 +22,29 @@ class Replayed:
     device : torch.device
         Of all its tensors.
     before : int
-        Calls that run as usual first: libraries choose their kernels, optimisers make their state.
+        Calls that run as usual first, one of each shape at least: libraries choose their kernels, optimisers make their state.
     """
 
     def __init__(self, function, device, *, before=3):
         self.function, self.device, self.before = function, device, before
         # Not the default stream, which cannot be recorded.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._shapes = self._graph = None
-        self._calls = 0
+        self._graphs, self._seen, self._calls = {}, set(), 0
+        self._pool = None  # of memory, which all graphs use in turn
         self.replayed = False  # whether the last call ran no Python
 
     def __call__(self, *inputs):
-        shapes = [tuple(tensor.shape) for tensor in inputs]
-        self._shapes = shapes if self._shapes is None else self._shapes
-        self.replayed = False
-        if self._stream is None or shapes != self._shapes or self._calls < self.before:
-            self._calls += shapes == self._shapes
+        shapes = tuple(tensor.shape for tensor in inputs)
+        self.replayed = shapes in self._graphs
+        if self._stream is None or self._calls < self.before or shapes not in self._seen:
+            self._calls += 1
+            self._seen.add(shapes)
             with self.aside():
                 return self.function(*inputs)
         with torch.cuda.device(self.device):  # graphs belong to the current device
-            return self._replay(inputs)
+            if not self.replayed:
+                self._graphs[shapes] = self._record(inputs)
+            return self._replay(inputs, *self._graphs[shapes])
 
     @contextmanager
     def aside(self):
@@ -56,19 +58,18 @@ class Replayed:
             yield
         usual.wait_stream(self._stream)
 
-    def _replay(self, inputs):
-        if self._graph is None:
-            self._record(inputs)
-        else:
-            self.replayed = True
-        for ours, given in zip(self._inputs, inputs, strict=True):
-            ours.copy_(given)
-        self._graph.replay()
-        return self._output.clone()
-
     def _record(self, inputs):
-        self._inputs = [tensor.clone() for tensor in inputs]
+        inputs = [tensor.clone() for tensor in inputs]
         torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
-            self._output = self.function(*self._inputs)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self._pool, self._stream):
+            output = self.function(*inputs)
+        self._pool = graph.pool()
+        return graph, inputs, output
+
+    @staticmethod
+    def _replay(given, graph, inputs, output):
+        for ours, new in zip(inputs, given, strict=True):
+            ours.copy_(new)
+        graph.replay()
+        return output.clone()

@@ -120,7 +120,8 @@ class CudaStack:
         self.geometry = geometry
         astra.set_gpu_index(gpu)
         size, channels = geometry.image_size, geometry.num_detectors
-        scan = astra.create_proj_geom("parallel3d", 1.0, 1.0, slices, channels, geometry.angles)
+        # In a volume rows go up, in a slice down: that turns the views the other way round.
+        scan = astra.create_proj_geom("parallel3d", 1.0, 1.0, slices, channels, -geometry.angles)
         self._id = astra.create_projector("cuda3d", scan, astra.create_vol_geom(size, size, slices))
         weakref.finalize(self, astra.projector3d.delete, self._id)
 

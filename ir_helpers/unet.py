@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ir_helpers.checks import positive_int
 
@@ -138,12 +139,32 @@ def conv_norm(layer):
     return math.sqrt(kernel) * norm.item()
 
 
+class _Block(nn.Sequential):
+    """Two convolutions, each followed by its norm and ReLU.
+
+    In evaluation mode batch normalisation multiplies each channel by a number and adds another. The convolution does both, so
+    an attack need not go through the image twice more for every layer.
+    """
+
+    def forward(self, image):
+        if self.training or not isinstance(self[1], nn.BatchNorm2d):
+            return super().forward(image)
+        for convolution, norm, rectify in (self[:3], self[3:]):
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            weight, offset = (
+                scale[:, None, None, None] * convolution.weight,
+                norm.bias - scale * norm.running_mean,
+            )
+            image = rectify(functional.conv2d(image, weight, offset, padding=convolution.padding))
+        return image
+
+
 def _block(entering, leaving, norm):
     layers = []
     for channels in (entering, leaving):
         offset = norm == "none"  # batch normalisation brings its own
         layers += [nn.Conv2d(channels, leaving, 3, padding=1, bias=offset), _NORMS[norm](leaving), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return _Block(*layers)
 
 
 def _block_bound(block):

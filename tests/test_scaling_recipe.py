@@ -19,7 +19,7 @@ def tiny(monkeypatch):
     )
     monkeypatch.setattr(chest, "WIDE", small)
     monkeypatch.setattr(scaling_recipes, "_RUNS", ((3, 0), (3, 1), (2, 0)))
-    monkeypatch.setattr(scaling_recipes, "_EPOCHS", dict.fromkeys(scaling_recipes._SETTINGS, 2))
+    monkeypatch.setattr(scaling_recipes, "_EPOCHS", dict.fromkeys(scaling_recipes._SETTINGS, 3))
 
     def here(function, todo, machine):
         for job in todo:

@@ -83,7 +83,7 @@ class DeepInverse:
     def __init__(self, size, angles, batch, device, exact):
         deepinv = load("deepinv")
         self.model = "rotation, bilinear" if exact else "rotation, bilinear; interpolated back-projection"
-        degrees = torch.arange(angles) * (180 / angles)
+        degrees = torch.arange(angles, device=device) * (180 / angles)
         self._physics = deepinv.physics.Tomography(
             angles=degrees,
             img_width=size,
@@ -145,8 +145,10 @@ class PyLops(SliceLoop):
         on_gpu = device.startswith("cuda")
         detectors = math.ceil(math.sqrt(2) * size)
         self.model = "Joseph; pixel-driven back-projection" if on_gpu else "Joseph"
+        # On a GPU it works on a volume, whose rows go up and not down: that turns the views the other way round.
+        views = np.arange(angles) * (np.pi / angles) * (-1 if on_gpu else 1)
         self._op = import_module("pylops.medical").CT2D(
-            (size, size), 1.0, detectors, np.arange(angles) * (np.pi / angles),
+            (size, size), 1.0, detectors, views,
             engine="cuda" if on_gpu else "cpu", projector_type="cuda" if on_gpu else "linear",
         )  # fmt: skip
 
