@@ -123,4 +123,6 @@ class Searching(Adversary):
         first, last = self.longest
         place = torch.linspace(0, 1, len(y), dtype=y.dtype, device=y.device)
         longest = first * (last / first) ** place
-        return attacks.worst_case(f, y, x, self.radii(y), steps=steps, start=start, longest=longest)
+        return attacks.worst_case(
+            f, y, x, self.radii(y), steps=steps, start=start, rule="long", longest=longest
+        )

@@ -51,7 +51,7 @@ class Experiment:
     further : dict of str to callable
         Other images that the networks are measured on: by the ending of their table's name, a function that returns them.
     search, tuning_search : dict
-        ``steps``, ``restarts`` and perhaps the ``rule`` of every worst case in the tables, and of those that compare settings.
+        ``steps``, ``restarts`` and ``rule`` of every worst case in the tables, and of those that compare settings.
     slack : float
         A tuned method may have this many times the clean error of plain training.
     """
@@ -73,8 +73,8 @@ class Experiment:
     augment: Callable | None = None
     seeds: Mapping = field(default_factory=dict)
     further: Mapping = field(default_factory=dict)
-    search: Mapping = field(default_factory=lambda: {"steps": 100, "restarts": 3})
-    tuning_search: Mapping = field(default_factory=lambda: {"steps": 50, "restarts": 1})
+    search: Mapping = field(default_factory=lambda: {"steps": 100, "restarts": 3, "rule": "long"})
+    tuning_search: Mapping = field(default_factory=lambda: {"steps": 50, "restarts": 1, "rule": "long"})
     slack: float = 1.2
 
     @property

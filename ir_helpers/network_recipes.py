@@ -214,11 +214,11 @@ def _strength(experiment, f, adversary, x):
     adversary.radius = lambda data: radius * torch.ones(len(data), device=data.device)
     with torch.no_grad():
         proposed = adversary.propose(f, y, x)
-    steps = max(1, adversary.ascent_steps)
+    few = {"steps": max(1, adversary.ascent_steps), "rule": "long"}
     deltas = {
         "generator": proposed,
-        "generator_and_steps": attacks.worst_case(f, y, x, radius, steps=steps, start=proposed),
-        "steps": attacks.worst_case(f, y, x, radius, steps=steps),
+        "generator_and_steps": attacks.worst_case(f, y, x, radius, start=proposed, **few),
+        "steps": attacks.worst_case(f, y, x, radius, **few),
         "search": attacks.worst_case(f, y, x, radius, **experiment.search),
     }
     with torch.no_grad():

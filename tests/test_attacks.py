@@ -259,11 +259,11 @@ def test_long_steps_last_a_third_of_a_search_and_half_of_one_from_a_given_start(
         (25, 1 / 6, 160**0.75),
         (5, 1 / 30, 160**0.55),
     ):
-        found = attacks.worst_case(f, y, x, 1.0, steps=steps)
+        found = attacks.worst_case(f, y, x, 1.0, steps=steps, rule="long")
         torch.testing.assert_close(
             found, plain_search(f, y, x, 1.0, steps, near, hold, 1 / decay), rtol=0, atol=1e-9
         )
-        found = attacks.worst_case(f, y, x, 1.0, steps=steps, start=start)
+        found = attacks.worst_case(f, y, x, 1.0, steps=steps, start=start, rule="long")
         expected = plain_search(f, y, x, 1.0, steps, start, 1 / 2, 1 / 160)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
@@ -331,6 +331,23 @@ def test_restarts_take_turns_between_the_rules(rule, other):
     assert torch.equal(both, torch.where(better.reshape(-1, *[1] * (y.ndim - 1)), second, first))
 
 
+@pytest.mark.parametrize("steps", [99, 101])
+def test_each_rule_gets_half_of_many_steps_and_long_ones_all_of_few(steps):
+    f, A, x = small_net_problem()
+    y, start = A(x), attacks.random_perturbation(A(x), 0.3, seed=5)
+    halves = (("long", 51), ("measured", 50)) if steps == 101 else (("long", 99),)
+    for begin in (None, start):
+        # From a given δ both rules begin there, without one each where its seed says.
+        found = [
+            attacks.worst_case(f, y, x, 1.0, steps=count, rule=rule, seed=seed, start=begin)
+            for seed, (rule, count) in enumerate(halves)
+        ]
+        harm = torch.stack([errors(f, y + delta, x) for delta in found])
+        both = errors(f, y + attacks.worst_case(f, y, x, 1.0, steps=steps, start=begin), x)
+        torch.testing.assert_close(both, harm.amax(0), rtol=1e-6, atol=0)
+    assert steps == 99 or (harm.argmax(0) == 1).any()  # neither is always the better
+
+
 def test_start_is_improved_and_projected():
     f, A, x = small_net_problem()
     y = A(x)
@@ -376,7 +393,7 @@ BAD = {
     "target count": (lambda: attacks.worst_case(F, Y, X[:1], 1.0), ValueError, "y and target .* 2 and 1"),
     "target shape": (lambda: attacks.worst_case(F, Y, X[:, :4], 1.0), ValueError, r"target has shape \(2, 4\)"),
     "f gives NaN": (lambda: attacks.worst_case(lambda y: F(y) * math.nan, Y, X, 1.0), ValueError, "reconstruct gave NaN"),
-    "rule": (lambda: attacks.worst_case(F, Y, X, 1.0, rule="short"), ValueError, "rule must be one of long, measured, got 'short'"),
+    "rule": (lambda: attacks.worst_case(F, Y, X, 1.0, rule="short"), ValueError, "rule must be one of both, long, measured, got 'short'"),
     "longest": (lambda: attacks.worst_case(F, Y, X, 1.0, longest=-1.0), ValueError, "longest .*-1.0"),
     "longest of three": (
         lambda: attacks.worst_case(F, Y, X, 1.0, longest=torch.ones(3)), ValueError, r"longest .*\(2,\), got \(3,\)"),

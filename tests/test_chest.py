@@ -79,6 +79,22 @@ def test_few_each_is_spread_and_sorted():
     assert few_each(ids, 99).tolist() == list(range(10))
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_half_precision_keeps_channels_side_by_side(mixed):
+    small = dataclasses.replace(
+        chest.EXPERIMENT,
+        operator={"factory": "parallel_beam", "image_size": SIZE, "num_angles": 20},
+        network={"width": 4, "levels": 2, "norm": "batch"},
+        images=phantoms,
+        mixed_precision=mixed,
+    )
+    settings = {"learning_rate": 1e-3, "radius": 0.02, "ascent_steps": 1}
+    f, _, adversary = small.train("min-max", settings, images=phantoms("train"), epochs=1)
+    for network in (f, adversary.network):
+        convolutions = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+        assert all(p.is_contiguous(memory_format=torch.channels_last) == mixed for p in convolutions)
+
+
 def test_low_dose_follows_its_generator():
     A, x = operators.parallel_beam(SIZE, 20), phantoms("test")
     first, again = (chest.low_dose(A, x, torch.Generator().manual_seed(3)) for _ in range(2))

@@ -26,6 +26,22 @@ def network(seed=0, *, offsets=True, **settings):
     return net.eval()
 
 
+# ---- evaluation mode
+
+
+def test_a_folded_norm_gives_what_the_layers_give_one_by_one():
+    net, x = network(norm="batch"), normal(2, 1, 24, 24).requires_grad_()
+    ours = net(x)
+    wanted = [x, *net.parameters()]
+    gradients = torch.autograd.grad(ours.square().sum(), wanted)
+    for block in (*net.down, *net.up):
+        block.forward = nn.Sequential(*block).eval().forward
+    layers = net(x)
+    torch.testing.assert_close(ours, layers, rtol=1e-12, atol=1e-12)
+    for found, expected in zip(gradients, torch.autograd.grad(layers.square().sum(), wanted), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
 # ---- shapes and what is refused
 
 

@@ -61,10 +61,10 @@ def test_gradients_are_counted_and_the_worst_allowed_point_is_kept():
     assert watched.worst.mean().item() == inside and watched.delta.flatten(1).norm(dim=1).max() <= 1
 
 
-@pytest.mark.parametrize("search", [Ours(1), Ours(2), Ours(1, "measured")])
+@pytest.mark.parametrize("search", [Ours("both"), Ours("long"), Ours("measured")])
 def test_our_search_takes_no_more_than_its_budget(search):
     searches = {"ours": search}
-    rows = attack_table.measure(budgets=(1, 5, 20), searches=searches, problems=[toy()], say=quiet)
+    rows = attack_table.measure(budgets=(1, 5, 101), searches=searches, problems=[toy()], say=quiet)
     assert all(row["gradients"] <= row["evaluations"] for row in rows)
     assert rows[0]["gradients"] == 1
     assert rows[-1]["error"] >= rows[0]["error"]
@@ -85,7 +85,7 @@ def test_a_package_that_fails_costs_its_own_rows_alone():
         def run(self, watched, evaluations, step):
             raise TypeError("no such norm\nmore")
 
-    searches = {"broken": Broken(), "ours": Ours(1)}
+    searches = {"broken": Broken(), "ours": Ours("both")}
     broken, ours = attack_table.measure(budgets=(5,), searches=searches, problems=[toy()], say=quiet)
     assert broken["reason"] == "TypeError: no such norm" and ours["error"] > 0
 
@@ -109,7 +109,7 @@ def test_linear_maps_come_with_their_optimum():
     """The book's promise: 99.5 % of it in 50 steps, and nothing found beyond it."""
     for problem in linear_maps("cpu", images=4):
         (row,) = attack_table.measure(
-            budgets=(50,), searches={"ours": Ours(1)}, problems=[problem], say=quiet
+            budgets=(50,), searches={"ours": Ours("both")}, problems=[problem], say=quiet
         )
         assert 0.995 * problem.optimum <= row["error"] <= (1 + 1e-3) * problem.optimum, problem.name
 
@@ -164,6 +164,8 @@ def test_the_estimate_keeps_to_measured_rates():
     assert table.loc[2, "hours"] == pytest.approx(0.5)
     assert 200 < table.loc[3, "images_per_second"] < 300
     assert (table.loc[5:, "images_per_second"] == 300).all()  # no promise beyond what was measured
+    assert (table.loc[:4, "hours_at_best"] == table.loc[:4, "hours"]).all()
+    assert table.loc[8, "hours_at_best"] == pytest.approx(table.loc[4, "hours"] / 2)  # twice the GPUs
     assert table["kind"].str.startswith("estimate").all()
     assert table.loc[[2, 3, 8], "kind"].tolist() == [
         "estimate, measured rate", "estimate, interpolated rate", "estimate, held rate",

@@ -33,16 +33,14 @@ class Search:
 
 
 class Ours(Search):
-    """``attacks.worst_case``, its evaluations shared out to so many searches, the first by this rule of steps."""
+    """``attacks.worst_case`` by this rule of steps."""
 
-    def __init__(self, restarts, rule="long"):
-        self.restarts, self.rule = restarts, rule
+    def __init__(self, rule):
+        self.rule = rule
 
     def run(self, watched, evaluations, step):
         p = watched.problem
-        restarts = min(self.restarts, evaluations)
-        search = {"steps": evaluations // restarts, "restarts": restarts, "rule": self.rule}
-        attacks.worst_case(watched.reconstruct, p.y, p.x, p.radius, **search)
+        attacks.worst_case(watched.reconstruct, p.y, p.x, p.radius, steps=evaluations, rule=self.rule)
 
 
 class TorchAttacks(Search):
@@ -114,9 +112,9 @@ class Art(Search):
 
 
 SEARCHES = {
-    "ir_helpers": Ours(1),
-    "ir_helpers, measured steps": Ours(1, "measured"),
-    "ir_helpers, 2 searches": Ours(2),
+    "ir_helpers": Ours("both"),
+    "ir_helpers, long steps": Ours("long"),
+    "ir_helpers, measured steps": Ours("measured"),
     "torchattacks, PGDL2": TorchAttacksPGD(),
     "torchattacks, APGD": TorchAttacksAPGD(),
     "foolbox, L2 PGD": Foolbox("L2ProjectedGradientDescentAttack", (0.025, 0.5, 1.0, 3.0)),

@@ -57,9 +57,10 @@ def estimate(scaling, *, slices=LODOPAB_SLICES, epochs=100, gpus=range(1, 9)):
     """Estimate the hours that training on so many slices takes on 1 to 8 GPUs, from measured rates.
 
     ``scaling`` is the table of the recipe ``ct-scaling``: images per second for each method and number of processes. Between two
-    measured numbers the logarithm of the rate is interpolated over that of the number, beyond the last the rate is taken as
-    constant: more GPUs are not promised to help where nobody looked. ``kind`` tells measured rates from such ones; hours are
-    an estimate in every row, because reading so many slices was not measured. Of several batch sizes the largest counts: shared
+    measured numbers the logarithm of the rate is interpolated over that of the number. Beyond the last nobody looked, so there
+    are two bounds: ``hours`` takes the rate as constant, as if more GPUs did not help, and ``hours_at_best`` lets every
+    GPU add as much as those measured did on average. ``kind`` tells measured rates from such ones; hours are an estimate in
+    every row, because reading so many slices was not measured. Of several batch sizes the largest counts: shared
     among processes, a small batch leaves each with little to do.
     """
     missing = {"method", "processes", "batch", "images_per_second", "device"} - set(scaling)
@@ -79,9 +80,10 @@ def estimate(scaling, *, slices=LODOPAB_SLICES, epochs=100, gpus=range(1, 9)):
                     if count < rates.index[-1]
                     else "held rate"
                 )
+                hours, beyond = slices * epochs / rate / 3600, max(1.0, count / rates.index[-1])
                 rows.append({
                     "method": method, "device": device, "gpus": count, "slices": slices, "epochs": epochs,
-                    "images_per_second": rate, "hours": slices * epochs / rate / 3600, "kind": f"estimate, {kind}",
+                    "images_per_second": rate, "hours": hours, "hours_at_best": hours / beyond, "kind": f"estimate, {kind}",
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
