@@ -71,7 +71,7 @@ def worst_case(
     start : torch.Tensor, optional
         A δ to begin the first of the ``restarts`` from, of the shape of y; it is projected onto the ball.
     rule : str
-        "both", or that of the first search, "long" or "measured": restarts then take turns.
+        "long" or "measured" in the first search, then restarts take turns. "both" is "long" where steps are under 100.
     longest : float or torch.Tensor
         Length of the first long steps in units of ε, one number or one for each sample, shape (B,).
 

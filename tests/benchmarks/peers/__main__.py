@@ -26,7 +26,8 @@ def projection_table(arguments):
 
 def attacks_table(arguments):
     path, device = arguments.out / "benchmarks-attacks.csv", arguments.device
-    for problem in problems(arguments.problems.split(","), device, images=arguments.images):
+    names = arguments.problems.split(",") if arguments.problems else PROBLEMS[device.split(":")[0]]
+    for problem in problems(names, device, images=arguments.images):
         merge(path, attack_table.measure(device, problems=[problem]), ["device", "problem"])
 
 
@@ -58,8 +59,7 @@ def main():
     parser.add_argument("--images", type=int, default=25, help="test images under attack")
     parser.add_argument(
         "--problems",
-        default=",".join(PROBLEMS),
-        help="what is attacked, with commas; ct/plain and others take long",
+        help="what is attacked, with commas: linear, or any network of data/weights (default: those of the table)",
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables (default: data/results)")
     arguments = parser.parse_args()
