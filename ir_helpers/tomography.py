@@ -1,15 +1,23 @@
 """The parallel-beam geometry and its projectors from the ASTRA toolbox; the sole importer of ``astra``."""
 
+import functools
 import math
 import weakref
 from dataclasses import dataclass
 
-import astra
-import astra.experimental
 import numpy as np
 import torch
 
 from ir_helpers import joseph
+
+
+@functools.cache
+def _astra():
+    """Return ASTRA, loaded by the first scan: operators without one need not wait for it and for what it loads of SciPy."""
+    import astra
+    import astra.experimental
+
+    return astra
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,13 @@ class ParallelBeam:
 
     def projector(self):
         """Return the id of a new ASTRA CPU projector ("linear", after Joseph); the caller deletes it."""
+        astra = _astra()
         volume = astra.create_vol_geom(self.image_size, self.image_size)
         return astra.create_projector("linear", self._astra_geometry(), volume)
 
     def matrix(self):
         """Return A as a SciPy CSR matrix in float32."""
-        projector = self.projector()
+        astra, projector = _astra(), self.projector()
         matrix_id = astra.projector.matrix(projector)
         try:
             csr = astra.matrix.get(matrix_id)
@@ -61,6 +70,7 @@ class ParallelBeam:
         return csr
 
     def _astra_geometry(self):
+        astra = _astra()
         geometry = astra.create_proj_geom("parallel", 1.0, self.num_detectors, self.angles)
         return astra.geom_postalignment(geometry, self.axis_shift) if self.axis_shift else geometry
 
@@ -73,7 +83,7 @@ class AstraBackend:
     def __init__(self, geometry, device="cpu"):
         self.geometry = geometry
         self.device = torch.empty(0, device=device).device  # with its index, as tensors carry it
-        projector = geometry.projector()
+        astra, projector = _astra(), geometry.projector()
         self._slice = astra.OpTomo(projector)
         weakref.finalize(self, astra.projector.delete, projector)
 
@@ -118,6 +128,7 @@ class CudaStack:
 
     def __init__(self, geometry, slices, gpu=0):
         self.geometry = geometry
+        astra = _astra()
         astra.set_gpu_index(gpu)
         size, channels = geometry.image_size, geometry.num_detectors
         # In a volume rows go up, in a slice down: that turns the views the other way round.
@@ -129,12 +140,12 @@ class CudaStack:
         """Return the data (B, angles · detectors) of flat images (B, N²)."""
         size = self.geometry.image_size
         views = u.new_empty(len(u), *self.geometry.data_shape[1:])
-        astra.experimental.direct_FP3D(self._id, u.reshape(-1, size, size), views)
+        _astra().experimental.direct_FP3D(self._id, u.reshape(-1, size, size), views)
         return views.flatten(1) / size
 
     def adjoint(self, v):
         """Return the back-projection (B, N²) of flat data, about the adjoint."""
         size = self.geometry.image_size
         images = v.new_empty(len(v), size, size)
-        astra.experimental.direct_BP3D(self._id, images, v.reshape(-1, *self.geometry.data_shape[1:]))
+        _astra().experimental.direct_BP3D(self._id, images, v.reshape(-1, *self.geometry.data_shape[1:]))
         return images.flatten(1) / size

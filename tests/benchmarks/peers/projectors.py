@@ -52,7 +52,7 @@ class AstraLoop(SliceLoop):
     model = "Joseph"
 
     def __init__(self, size, angles, batch, device):
-        self._projector = tomography.astra.OpTomo(tomography.ParallelBeam(size, angles).projector())
+        self._projector = import_module("astra").OpTomo(tomography.ParallelBeam(size, angles).projector())
         self.one_forward, self.one_adjoint = self._projector.FP, self._projector.BP
 
 
