@@ -45,7 +45,7 @@ def test_run_times_are_read_from_the_table(tmp_path):
     ("first", "loaded"), [("gaussian(4, (1, 4, 4))", "False"), ("parallel_beam(8, 3)", "True")]
 )
 def test_operators_load_astra_only_for_a_scan(first, loaded):
-    """It and what it takes of SciPy and NumPy are a tenth of the import."""
+    """With it comes a large part of SciPy, which takes longer to load than all of ``ir_helpers``."""
     code = f"import sys; from ir_helpers import operators; operators.{first}; print('astra' in sys.modules)"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == loaded

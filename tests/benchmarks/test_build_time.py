@@ -1,7 +1,7 @@
 """The promises of the build and of the import: ten minutes on two cores of the machine of benchmarks' tables, and three seconds.
 
-Seconds mean little on another machine, and on a shared one they change from day to day. So this one is held against that of the
-tables first, by a projection both ways, and gets as many times the seconds as it is slower.
+Minutes mean little on another machine, and on a shared one they change from day to day. So for the build this one is held against
+that of the tables first, by a projection both ways, and gets as many times the minutes as it is slower.
 """
 
 import os
@@ -58,12 +58,12 @@ def test_chapters_leave_time_to_build_the_book_in_ten_minutes(slowness, capsys):
     assert total <= slowness * (SECONDS - RENDERING), seconds
 
 
-def test_operators_are_imported_in_three_seconds(slowness):
-    """Processor time, the best of some: other programs slow the clock down."""
+def test_operators_are_imported_in_three_seconds():
+    """Processor time, on any machine. Other programs slow the clock down, so one import in time is enough."""
     found = []
-    for _ in range(IMPORTS):
+    while len(found) < IMPORTS and min(found, default=IMPORT_SECONDS + 1) > IMPORT_SECONDS:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", "import ir_helpers.operators"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(found) <= slowness * IMPORT_SECONDS, found
+    assert min(found) <= IMPORT_SECONDS, found
