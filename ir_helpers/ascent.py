@@ -11,15 +11,15 @@ import torch
 from ir_helpers.checks import check_batch, radius_per_sample
 from ir_helpers.per_sample import normalised, norms, spread
 
-__all__ = ["long_steps", "measured_steps", "project"]
+__all__ = ["FINISH", "FIRST", "LAST", "long_steps", "measured_length", "measured_steps", "project"]
 
 # Lengths of steps in units of ε; the chapter on the worst case shows what other rules miss.
 _DECAY = 1 / 160  # of the long steps
 # How long the longest steps last; under 50 steps less finds more. Training searches from a start, by the rule it always had.
 _HOLD, _HOLD_FROM_START, _MANY = 1 / 3, 1 / 2, 50
-_FIRST, _SHORTEST, _CROSSING = 1 / 8, 1e-3, 8.0  # of the measured steps
+FIRST, _SHORTEST, _CROSSING = 1 / 8, 1e-3, 8.0  # of the measured steps
 _POOR, _GOOD = 0.25, 0.75  # shares of the predicted gain
-_FINISH, _LAST = 0.7, 0.1  # measured steps are made shorter after this share of the search, down to a tenth
+FINISH, LAST = 0.7, 0.1  # measured steps are made shorter after this share of the search, down to a tenth
 
 
 def project(delta, radius):
@@ -66,6 +66,12 @@ def long_steps(objective, delta, radius, steps, *, longest, given):
     yield delta, objective(delta, False)[0]
 
 
+def measured_length(length, gain, predicted):
+    """Return the next length of a measured step, in units of ε: halved after a poor gain, doubled after a good one."""
+    length = torch.where(gain > _GOOD * predicted, (2 * length).clamp_max(_CROSSING), length)
+    return torch.where(gain < _POOR * predicted, (length / 2).clamp_min(_SHORTEST), length)
+
+
 def measured_steps(objective, delta, radius, steps, *, unit):
     """Yield (δ, error) at each point of a search by steps that are as long as the gradient predicts well.
 
@@ -84,7 +90,7 @@ def measured_steps(objective, delta, radius, steps, *, unit):
     A. R. Conn, N. I. M. Gould and Ph. L. Toint, Trust-Region Methods, SIAM 2000, doi:10.1137/1.9780898719857.
     B. O'Donoghue and E. Candès, Foundations of Computational Mathematics 15 (2015), doi:10.1007/s10208-013-9150-3.
     """
-    previous, age, length = delta, torch.zeros_like(radius), torch.full_like(radius, _FIRST)
+    previous, age, length = delta, torch.zeros_like(radius), torch.full_like(radius, FIRST)
     last = None
     for k in range(steps):
         point = project(delta + spread(age / (age + 2), delta) * (delta - previous), radius)
@@ -92,11 +98,9 @@ def measured_steps(objective, delta, radius, steps, *, unit):
         yield point, error
         if last is not None:
             gain, predicted = error - last[1], (last[2] * (point - last[0])).flatten(1).sum(1) / unit
-            length = torch.where(gain > _GOOD * predicted, (2 * length).clamp_max(_CROSSING), length)
-            length = torch.where(gain < _POOR * predicted, (length / 2).clamp_min(_SHORTEST), length)
-            age = torch.where(gain < 0, 0.0, age)
+            length, age = measured_length(length, gain, predicted), torch.where(gain < 0, 0.0, age)
         last, age = (point, error, slope), age + 1
-        part = _LAST ** max(0.0, (k / steps - _FINISH) / (1 - _FINISH))
+        part = LAST ** max(0.0, (k / steps - FINISH) / (1 - FINISH))
         previous, delta = (
             delta,
             project(point + spread(part * length * radius, slope) * normalised(slope), radius),

@@ -22,14 +22,16 @@ from ir_helpers.checks import (
 )
 from ir_helpers.doubts import AttackCheck, AttackWarning, find_doubts, ratio, slopes
 from ir_helpers.linear_operator import check_operator
-from ir_helpers.per_sample import check_gradient, errors, gradient, normalised, norms, spread
+from ir_helpers.per_sample import error_and_slope, errors, normalised, norms, spread
+from ir_helpers.race import racing_steps
 from ir_helpers.trust_region import exact_worst_case
 
 # Of a first long step, in units of ε; the second search by long steps takes shorter ones, and so on in turn.
 _LONGEST, _SHARES = 8.0, (1.0, 1 / 4)
 # Two searches begin near zero: the first step follows the gradient at y, which for linear f has the optimum's signs.
 _NEAR_ZERO = 1e-4
-_RULES = ("both", "long", "measured")
+_TURNS = {"long": ("long", "measured"), "measured": ("measured", "long"), "race": ("race", "measured")}
+_RULES = ("both", *_TURNS)
 _ENOUGH = 100  # steps for two searches; half of them still find the optimum of linear maps
 
 __all__ = ["AttackCheck", "AttackWarning", "check_attack", "exact_worst_case", "project"]
@@ -71,7 +73,8 @@ def worst_case(
     start : torch.Tensor, optional
         A δ to begin the first of the ``restarts`` from, of the shape of y; it is projected onto the ball.
     rule : str
-        "long" or "measured" in the first search, then restarts take turns. "both" is "long" where steps are under 100.
+        "long" or "measured" in the first search, then restarts take turns; "both" is "long" where steps are under 100. "race"
+        takes each sample on by what climbs higher (``ir_helpers.race``), with measured steps in every second search.
     longest : float or torch.Tensor
         Length of the first long steps in units of ε, one number or one for each sample, shape (B,).
 
@@ -95,13 +98,16 @@ def worst_case(
     longest, target = radius_per_sample(longest, y, "longest"), target.detach()
     clean, scale = errors(reconstruct, y.detach(), target)
     best, best_error = torch.zeros_like(y), clean.detach()
-    objective = _objective(reconstruct, y.detach(), target, scale)
-    for begin, measured, count, first, given in _searches(y, radius, steps, restarts, seed, start, rule):
+    objective = error_and_slope(reconstruct, y.detach(), target, scale)
+    unit = scale.flatten()
+    for begin, each, count, first, given in _searches(y, radius, steps, restarts, seed, start, rule):
         begin = project(begin, radius)
-        if measured:
-            search = measured_steps(objective, begin, radius, count, unit=scale.flatten())
-        else:
+        if each == "long":
             search = long_steps(objective, begin, radius, count, longest=first * longest, given=given)
+        elif each == "measured":
+            search = measured_steps(objective, begin, radius, count, unit=unit)
+        else:
+            search = racing_steps(objective, begin, radius, count, unit=unit, given=given)
         for delta, error in search:
             better = error > best_error
             best_error = torch.where(better, error, best_error)
@@ -110,35 +116,20 @@ def worst_case(
 
 
 def _searches(y, radius, steps, restarts, seed, start, rule):
-    """Yield of each search δ, whether steps are measured, their number, their share of the longest, and whether δ was given."""
+    """Yield of each search δ, the rule of its steps, their number, their share of the longest, and whether δ was given."""
     if start is not None:
-        for measured, count in _plan(steps, 1, rule):
-            yield start.detach(), measured, count, 1.0, True
-    for k, (measured, count) in enumerate(_plan(steps, restarts - (start is not None), rule)):
+        for each, count in _plan(steps, 1, rule):
+            yield start.detach(), each, count, 1.0, True
+    for k, (each, count) in enumerate(_plan(steps, restarts - (start is not None), rule)):
         begin = random_perturbation(y, _NEAR_ZERO * radius if k < 2 else radius, seed=seed + k)
-        yield begin, measured, count, _SHARES[k // 2 % len(_SHARES)], False
+        yield begin, each, count, _SHARES[k // 2 % len(_SHARES)], False
 
 
 def _plan(steps, restarts, rule):
-    """Return of each search whether its steps are measured, and their number."""
+    """Return the rule and the number of steps of each search."""
     if rule == "both" and steps >= _ENOUGH:
-        return [(False, steps - steps // 2), (True, steps // 2)] * restarts
-    return [((rule == "measured") == (k % 2 == 0), steps) for k in range(restarts)]
-
-
-def _objective(reconstruct, y, target, scale):
-    """Return what gives of δ the error ‖f(y + δ) − x‖² / s² of each sample and, if asked for, s times its gradient."""
-
-    def objective(delta, with_slope):
-        point = delta.detach().requires_grad_(with_slope)
-        with torch.set_grad_enabled(with_slope or torch.is_grad_enabled()):
-            error, _ = errors(reconstruct, y + point, target, scale)
-            slope = gradient(error, scale, point) if with_slope else None
-        if with_slope:
-            check_gradient(slope)
-        return error.detach(), slope
-
-    return objective
+        return [("long", steps - steps // 2), ("measured", steps // 2)] * restarts
+    return [(_TURNS["long" if rule == "both" else rule][k % 2], steps) for k in range(restarts)]
 
 
 def worst_case_image(reconstruct, A, x, radius, *, steps=50, restarts=1, seed=0):

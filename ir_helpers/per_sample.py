@@ -10,6 +10,7 @@ from ir_helpers.checks import NotFinite, check_error, holds
 
 __all__ = [
     "check_gradient",
+    "error_and_slope",
     "errors",
     "gradient",
     "in_range",
@@ -78,6 +79,21 @@ def check_gradient(slope):
         raise NotFinite(
             "reconstruct has a gradient with NaN or infinite values at a finite y + delta: no search can follow it"
         )
+
+
+def error_and_slope(reconstruct, y, target, scale):
+    """Return what gives of δ the error ‖f(y + δ) − x‖² / s² of each sample and, if asked for, s times its gradient."""
+
+    def objective(delta, with_slope):
+        point = delta.detach().requires_grad_(with_slope)
+        with torch.set_grad_enabled(with_slope or torch.is_grad_enabled()):
+            error, _ = errors(reconstruct, y + point, target, scale)
+            slope = gradient(error, scale, point) if with_slope else None
+        if with_slope:
+            check_gradient(slope)
+        return error.detach(), slope
+
+    return objective
 
 
 def in_range(name, exact, dtype, size):

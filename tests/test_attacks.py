@@ -318,7 +318,95 @@ def test_measured_steps_reach_the_optimum_of_linear_maps(name):
         assert found.mean() >= 0.995 * exact.mean()
 
 
-@pytest.mark.parametrize(("rule", "other"), [("long", "measured"), ("measured", "long")])
+def race_search(f, y, x, radius, steps, near):
+    """The race in a few lines, for one sample whose error is not convex; returns the best point and the winner."""
+    direction = near / near.norm()
+    best, worst, heat = torch.zeros_like(y), errors(f, y, x), steps // 5
+
+    def run(search, count, total, measured):
+        nonlocal best, worst
+        for _ in range(count):
+            point = ahead(search, radius)
+            error, slope = error_and_slope(f, y, x, point)
+            if error > worst:
+                best, worst = point, error
+            k, length = search["k"], search["length"]
+            if measured and search["last"]:
+                gain = error - search["last"][0]
+                predicted = (search["last"][1] * (point - search["last"][2])).sum()
+                length = min(2 * length, 8 * radius) if gain > 0.75 * predicted else length
+                length = max(length / 2, 1e-3 * radius) if gain < 0.25 * predicted else length
+                search["age"] = 0 if gain < 0 else search["age"]
+            part = 0.1 ** max(0.0, (k / total - 0.7) / 0.3) if measured else 40 ** (-k / total)
+            delta = attacks.project(point + part * length * slope / slope.norm(), radius)
+            search.update(
+                previous=search["delta"], delta=delta, length=length, age=search["age"] + 1, k=k + 1
+            )
+            search.update(last=(error, slope, point), best=max(search["best"], error))
+
+    def begin(delta, length):
+        return {
+            "delta": delta,
+            "previous": delta,
+            "length": length,
+            "age": 0,
+            "k": 0,
+            "last": None,
+            "best": -1.0,
+        }
+
+    trial, measured = begin(near, radius), begin(near, radius / 8)
+    run(trial, 3, steps, False)
+    bold = begin(radius * direction, radius) | {"best": trial["best"]}
+    run(bold, heat, steps - heat - 3, False)
+    run(measured, heat, steps - heat, True)
+    wins = measured["best"] > 1.2 * bold["best"]
+    winner, total = (measured, steps - heat) if wins else (bold, steps - heat - 3)
+    run(winner, steps - 3 - 2 * heat, total, bool(wins))
+    if errors(f, y + winner["delta"], x) > worst:
+        best = winner["delta"]
+    return best, bool(wins)
+
+
+def ahead(search, radius):
+    part = search["age"] / (search["age"] + 2)
+    return attacks.project(search["delta"] + part * (search["delta"] - search["previous"]), radius)
+
+
+def error_and_slope(f, y, x, point):
+    data = (y + point).requires_grad_()
+    error = (f(data) - x).square().sum()
+    return error.detach(), torch.autograd.grad(error, data)[0]
+
+
+def test_the_race_is_that_of_the_rule():
+    """On a map where samples are won by either search."""
+    W = normal(9, 6)
+    f = lambda v: torch.sin(3 * v @ W.mT) * (1 + v.square().sum(1, keepdim=True))
+    y, x = 0.3 * normal(12, 6), normal(12, 9)
+    near = attacks.random_perturbation(y, 1e-4, seed=0)
+    found, wins = attacks.worst_case(f, y, x, 1.0, steps=50, rule="race"), []
+    for k in range(len(y)):
+        one = slice(k, k + 1)
+        expected, won = race_search(f, y[one], x[one], 1.0, 50, near[one])
+        wins.append(won)
+        torch.testing.assert_close(found[one], expected, rtol=0, atol=1e-6)
+    assert 0 < sum(wins) < len(wins)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("steps", [50, 100])
+def test_the_race_reaches_the_optimum_of_linear_maps(name, steps):
+    for misfit in (0.0, 0.5):
+        f, y, x = linear_problem(MATRICES[name], misfit)
+        exact = errors(f, y + attacks.exact_worst_case(MATRICES[name], y, x, 1.0), x)
+        found = errors(f, y + attacks.worst_case(f, y, x, 1.0, steps=steps, rule="race"), x)
+        assert (found >= 0.995 * exact).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "other"), [("long", "measured"), ("measured", "long"), ("race", "measured")]
+)
 def test_restarts_take_turns_between_the_rules(rule, other):
     f, A, x = small_net_problem()
     y = A(x)
@@ -367,8 +455,9 @@ def test_one_step_goes_along_the_gradient():
     assert np.allclose(delta.norm(dim=1), 0.3)
 
 
-@pytest.mark.parametrize(("steps", "restarts"), [(1, 1), (7, 1), (5, 3)])
-def test_costs_what_it_says(steps, restarts):
+@pytest.mark.parametrize("rule", ["both", "measured", "race"])
+@pytest.mark.parametrize(("steps", "restarts"), [(1, 1), (7, 1), (5, 3), (53, 1)])
+def test_costs_what_it_says(steps, restarts, rule):
     f, A, x = small_net_problem()
     calls = []
 
@@ -376,7 +465,7 @@ def test_costs_what_it_says(steps, restarts):
         calls.append(y.requires_grad)
         return f(y)
 
-    attacks.worst_case(counted, A(x), x, 1.0, steps=steps, restarts=restarts)
+    attacks.worst_case(counted, A(x), x, 1.0, steps=steps, restarts=restarts, rule=rule)
     assert sum(calls) == steps * restarts
 
 
@@ -393,7 +482,7 @@ BAD = {
     "target count": (lambda: attacks.worst_case(F, Y, X[:1], 1.0), ValueError, "y and target .* 2 and 1"),
     "target shape": (lambda: attacks.worst_case(F, Y, X[:, :4], 1.0), ValueError, r"target has shape \(2, 4\)"),
     "f gives NaN": (lambda: attacks.worst_case(lambda y: F(y) * math.nan, Y, X, 1.0), ValueError, "reconstruct gave NaN"),
-    "rule": (lambda: attacks.worst_case(F, Y, X, 1.0, rule="short"), ValueError, "rule must be one of both, long, measured, got 'short'"),
+    "rule": (lambda: attacks.worst_case(F, Y, X, 1.0, rule="short"), ValueError, "rule must be one of both, long, measured, race, got 'short'"),
     "longest": (lambda: attacks.worst_case(F, Y, X, 1.0, longest=-1.0), ValueError, "longest .*-1.0"),
     "longest of three": (
         lambda: attacks.worst_case(F, Y, X, 1.0, longest=torch.ones(3)), ValueError, r"longest .*\(2,\), got \(3,\)"),

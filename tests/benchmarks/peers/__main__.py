@@ -12,6 +12,7 @@ from pathlib import Path
 from ir_helpers import store
 from peers import attack_table, projection, training_cost
 from peers.problems import PROBLEMS, problems
+from peers.searches import SEARCHES
 from peers.tables import merge, write
 
 OUT = store.DATA / "results"
@@ -27,8 +28,11 @@ def projection_table(arguments):
 def attacks_table(arguments):
     path, device = arguments.out / "benchmarks-attacks.csv", arguments.device
     names = arguments.problems.split(",") if arguments.problems else PROBLEMS[device.split(":")[0]]
+    wanted = tuple(arguments.searches.split(","))
+    searches = {name: search for name, search in SEARCHES.items() if name.startswith(wanted)}
     for problem in problems(names, device, images=arguments.images):
-        merge(path, attack_table.measure(device, problems=[problem]), ["device", "problem"])
+        rows = attack_table.measure(device, problems=[problem], searches=searches)
+        merge(path, rows, ["device", "problem", "peer"])
 
 
 def training_table(arguments):
@@ -56,10 +60,13 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; none: all")
     parser.add_argument("--device", default="cpu", help="where to measure: cpu, cuda, cuda:1")
-    parser.add_argument("--images", type=int, default=25, help="test images under attack")
+    parser.add_argument("--images", type=int, default=100, help="test images under attack; of CT at most 16")
     parser.add_argument(
         "--problems",
         help="what is attacked, with commas: linear, or any network of data/weights (default: those of the table)",
+    )
+    parser.add_argument(
+        "--searches", default="", help="who searches, with commas: all whose name begins so (default: all)"
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables (default: data/results)")
     arguments = parser.parse_args()
