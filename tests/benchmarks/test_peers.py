@@ -61,7 +61,7 @@ def test_gradients_are_counted_and_the_worst_allowed_point_is_kept():
     assert watched.worst.mean().item() == inside and watched.delta.flatten(1).norm(dim=1).max() <= 1
 
 
-@pytest.mark.parametrize("search", [Ours("both"), Ours("long"), Ours("measured")])
+@pytest.mark.parametrize("search", [Ours("both"), Ours("long"), Ours("measured"), Ours("race")])
 def test_our_search_takes_no_more_than_its_budget(search):
     searches = {"ours": search}
     rows = attack_table.measure(budgets=(1, 5, 101), searches=searches, problems=[toy()], say=quiet)

@@ -115,6 +115,7 @@ SEARCHES = {
     "ir_helpers": Ours("both"),
     "ir_helpers, long steps": Ours("long"),
     "ir_helpers, measured steps": Ours("measured"),
+    "ir_helpers, race": Ours("race"),
     "torchattacks, PGDL2": TorchAttacksPGD(),
     "torchattacks, APGD": TorchAttacksAPGD(),
     "foolbox, L2 PGD": Foolbox("L2ProjectedGradientDescentAttack", (0.025, 0.5, 1.0, 3.0)),
