@@ -14,8 +14,8 @@ from ir_helpers.per_sample import normalised, spread
 __all__ = ["racing_steps"]
 
 _FEWEST = 50  # steps that are enough for a race
-_TRIAL, _HEAT = 3, 0.2  # steps that show whether the error is convex; share of all steps in a heat
-_LEAD = 1.2  # measured steps win with so many times the error of the others, whose steps are still long
+_TRIAL, _HEAT = 3, 0.3  # steps that show whether the error is convex; share of all steps in a heat
+_LEAD = 1.1  # measured steps win with so many times the error of the others, whose steps are still long
 _SHRINK, _LONGEST, _ROUNDING = 1 / 40, 8.0, 1e-5
 
 
@@ -40,7 +40,7 @@ def racing_steps(objective, delta, radius, steps, *, unit, given):
        predicts, the error is convex along them, and steps double, up to 8ε.
     2. The other samples begin anew on the sphere, with a heat of such steps, which shrink to a fortieth over the search.
     3. Then they begin near the data, with a heat of measured steps, as in ``measured_steps``.
-    4. Each sample goes on with the measured steps if these lead by a fifth, else with the others, which shrink only now.
+    4. Each sample goes on with the measured steps if these lead by a tenth, else with the others, which shrink only now.
 
     In under 50 steps there is no race: all but the convex samples take steps that shrink.
 

@@ -321,7 +321,7 @@ def test_measured_steps_reach_the_optimum_of_linear_maps(name):
 def race_search(f, y, x, radius, steps, near):
     """The race in a few lines, for one sample whose error is not convex; returns the best point and the winner."""
     direction = near / near.norm()
-    best, worst, heat = torch.zeros_like(y), errors(f, y, x), steps // 5
+    best, worst, heat = torch.zeros_like(y), errors(f, y, x), int(0.3 * steps)
 
     def run(search, count, total, measured):
         nonlocal best, worst
@@ -360,7 +360,7 @@ def race_search(f, y, x, radius, steps, near):
     bold = begin(radius * direction, radius) | {"best": trial["best"]}
     run(bold, heat, steps - heat - 3, False)
     run(measured, heat, steps - heat, True)
-    wins = measured["best"] > 1.2 * bold["best"]
+    wins = measured["best"] > 1.1 * bold["best"]
     winner, total = (measured, steps - heat) if wins else (bold, steps - heat - 3)
     run(winner, steps - 3 - 2 * heat, total, bool(wins))
     if errors(f, y + winner["delta"], x) > worst:

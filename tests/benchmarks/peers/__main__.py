@@ -28,11 +28,17 @@ def projection_table(arguments):
 def attacks_table(arguments):
     path, device = arguments.out / "benchmarks-attacks.csv", arguments.device
     names = arguments.problems.split(",") if arguments.problems else PROBLEMS[device.split(":")[0]]
-    wanted = tuple(arguments.searches.split(","))
+    wanted = tuple(arguments.searches)
     searches = {name: search for name, search in SEARCHES.items() if name.startswith(wanted)}
-    for problem in problems(names, device, images=arguments.images):
-        rows = attack_table.measure(device, problems=[problem], searches=searches)
-        merge(path, rows, ["device", "problem", "peer"])
+    for name in names:
+        try:
+            attacked = list(problems([name], device, images=arguments.images))
+        except store.DataError as reason:
+            print(f"no attack on {name}: {reason}")
+            continue
+        for problem in attacked:
+            rows = attack_table.measure(device, problems=[problem], searches=searches)
+            merge(path, rows, ["device", "problem", "peer"])
 
 
 def training_table(arguments):
@@ -66,7 +72,7 @@ def main():
         help="what is attacked, with commas: linear, or any network of data/weights (default: those of the table)",
     )
     parser.add_argument(
-        "--searches", default="", help="who searches, with commas: all whose name begins so (default: all)"
+        "--searches", nargs="+", default=[""], help="who searches: all whose name begins so (default: all)"
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables (default: data/results)")
     arguments = parser.parse_args()

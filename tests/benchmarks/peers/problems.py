@@ -9,10 +9,16 @@ from ir_helpers.catalogue import EXPERIMENTS
 
 __all__ = ["PROBLEMS", "Problem", "linear_maps", "problems"]
 
-# By device, what is attacked unless something else is asked for: on a CPU the networks of CT would take days.
+# By device, what is attacked unless something else is asked for: on a CPU the networks of CT would take days, those of faces
+# hours. These need the portraits of IR_DATA_DIR.
 PROBLEMS = {
     "cpu": ("linear", *(name for name in networks.list_pretrained() if name.startswith("mnist-"))),
-    "cuda": ("ct/plain", "ct/min-max", "ct/per-sample"),
+    "cuda": (
+        "ct/plain",
+        "ct/min-max",
+        "ct/per-sample",
+        *(name for name in networks.list_pretrained() if name.startswith("faces/")),
+    ),
 }
 
 
