@@ -41,6 +41,7 @@ ORDER = [
     "trust_region",  # the worst δ
     "doubts",
     "ascent",
+    "race",
     "attacks",
     "robustness",
     "directions",
