@@ -379,11 +379,15 @@ def error_and_slope(f, y, x, point):
     return error.detach(), torch.autograd.grad(error, data)[0]
 
 
-def test_the_race_is_that_of_the_rule():
-    """On a map where samples are won by either search."""
+def wavy_problem():
     W = normal(9, 6)
     f = lambda v: torch.sin(3 * v @ W.mT) * (1 + v.square().sum(1, keepdim=True))
-    y, x = 0.3 * normal(12, 6), normal(12, 9)
+    return f, 0.3 * normal(12, 6), normal(12, 9)
+
+
+def test_the_race_is_that_of_the_rule():
+    """On a map where samples are won by either search."""
+    f, y, x = wavy_problem()
     near = attacks.random_perturbation(y, 1e-4, seed=0)
     found, wins = attacks.worst_case(f, y, x, 1.0, steps=50, rule="race"), []
     for k in range(len(y)):
@@ -392,6 +396,27 @@ def test_the_race_is_that_of_the_rule():
         wins.append(won)
         torch.testing.assert_close(found[one], expected, rtol=0, atol=1e-6)
     assert 0 < sum(wins) < len(wins)
+
+
+def test_the_searches_of_a_race_begin_on_the_sphere_and_near_the_data_or_at_the_given_start():
+    f, y, x = wavy_problem()
+    points = []
+
+    def watched(data):
+        points.append((data - y).detach())
+        return f(data)
+
+    start, heat = attacks.random_perturbation(y, 0.4, seed=3), 15
+    for given, lengths in ((None, (1e-4, 1.0, 1e-4)), (start, (0.4, 0.4, 0.4))):
+        points.clear()
+        attacks.worst_case(watched, y, x, 1.0, steps=50, start=given, rule="race")
+        begins = torch.stack(
+            [points[1 + k] for k in (0, 3, 3 + heat)]
+        )  # the first call gives the clean error
+        expected = torch.tensor(lengths, dtype=y.dtype)[:, None].expand(-1, len(y))
+        torch.testing.assert_close(begins.norm(dim=2), expected, rtol=1e-6, atol=0)
+        if given is not None:
+            torch.testing.assert_close(begins, start.expand(3, -1, -1))
 
 
 @pytest.mark.parametrize("name", MATRICES)
